@@ -1,0 +1,32 @@
+// The monitor device: the only paravirtual interface besides virtio, at the highest level that serves a ring-3 kernel.
+//
+// Registers (4 KiB at kMonitorDeviceAddress), 32-bit stores; reading gives 0. The monitor ignores unknown ones.
+// MonitorPage is ordinary guest RAM that the monitor knows the address of; it validates what it reads there.
+#pragma once
+
+#include "base/types.h"
+
+namespace husk::abi {
+
+constexpr u64 kMonitorDeviceAddress = u64{320} * kGiB;
+constexpr u64 kVirtioMmioAddress = kMonitorDeviceAddress + kPageSize;  // one 4 KiB window per device
+constexpr u64 kVirtioMmioStride = kPageSize;
+
+enum MonitorRegister : u32 {
+  kMonitorPowerOff = 0x00,  // value = exit status (0..255); does not return
+  kMonitorPark = 0x08,      // returns when an event is pending or timer_deadline has passed (or spuriously)
+  kMonitorTimer = 0x10,     // timer_deadline became earlier; ioeventfd, never exits
+};
+
+// Order of events in a start, all in TSC ticks; the monitor adds its own.
+struct MonitorPage {
+  u64 timer_deadline;  // TSC; 0 = none. While the program runs, HUSK_VECTOR_EVENT is injected at that time
+  // Written by the kernel for --timeline and statistics.
+  u64 tsc_kernel_start, tsc_program_start, tsc_program_exit;
+  u64 syscalls_called, syscalls_trapped, upcalls, page_faults;
+  u64 memory_used_peak;  // bytes of RAM, nub and kernel included
+  u64 memory_total;
+};
+static_assert(sizeof(MonitorPage) <= kPageSize);
+
+}  // namespace husk::abi
