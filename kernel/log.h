@@ -1,0 +1,10 @@
+// Kernel log: lines go to the control console as records, before that through the nub. No log files, no ring buffer to read.
+#pragma once
+
+namespace husk {
+
+enum class LogLevel : unsigned char { error, warning, info, debug };
+void log(LogLevel level, const char* format, ...) __attribute__((format(printf, 2, 3)));
+void set_log_level(LogLevel level);
+
+}  // namespace husk

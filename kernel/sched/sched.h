@@ -1,0 +1,118 @@
+// Threads and waiting. Kernel code is never pre-empted: it runs until it blocks, yields or returns to the program.
+//
+// Lock order does not arise with one vCPU; what several vCPUs will need (run queue per Cpu, wake on another Cpu) is behind this
+// header. The Linux notions of task, process and signal live in kernel/linux and hang on Thread::owner.
+#pragma once
+
+#include "base/list.h"
+#include "base/ref.h"
+#include "base/result.h"
+#include "base/types.h"
+#include "kernel/cpu.h"
+#include "kernel/time/time.h"
+
+namespace husk::sched {
+
+constexpr u64 kKernelStackSize = 16 * kKiB;
+
+enum class Wake : u8 { woken, timed_out, interrupted };
+enum class Interruptible : bool { no, yes };
+
+struct RunQueueTag;
+
+class Thread : public RefCounted<Thread>, public ListNode<RunQueueTag> {
+ public:
+  // `entry` runs on the new kernel stack; it returns into the program through frame() if it returns at all.
+  using Entry = void (*)(void* argument);
+  static Result<Ref<Thread>> create(Entry entry, void* argument);
+  ~Thread();
+
+  TrapFrame* frame() const;  // the program's registers, at the top of the kernel stack
+  u64 fs_base = 0;           // saved while the thread does not run; kernel/linux sets it through set_fs_base()
+  void* owner = nullptr;     // linux::Task
+  u32 space = 0;             // nub address space
+  // The vector state (XSAVE area, 64-byte aligned, xsave_size() bytes): valid while the thread does not run.
+  u8* vector_state() const;
+
+  // A signal arrived: ends an interruptible wait, and makes the next one end at once, until cleared.
+  void interrupt();
+  void clear_interrupt();
+  bool interrupted() const;
+  u64 run_time_ns() const;
+
+ private:
+  Thread() = default;
+  friend struct Scheduler;
+  struct Private;
+  Private* private_ = nullptr;
+};
+
+Thread* current();
+void start(Ref<Thread> thread);         // makes it runnable; the scheduler holds a reference until it exits
+[[noreturn]] void exit_current();
+void yield();
+bool others_runnable();
+void set_fs_base(u64 base);             // of the current thread
+u32 xsave_size();
+void save_vector_state(u8* area);       // of the running program code, for signal frames (XSAVE, standard format)
+void restore_vector_state(const u8* area);
+void init_vector_state();               // as after execve
+
+// Puts the current thread to sleep until wake(), the deadline (monotonic ns) or, if interruptible, a signal.
+// A wake() between the caller's check and block() is not lost as long as prepare_to_block() came before the check.
+void prepare_to_block();
+Wake block(u64 deadline_ns, Interruptible interruptible);
+void wake(Thread* thread);
+
+// Something that wants to hear from a WaitQueue: a sleeping thread, an epoll item.
+struct WaiterTag;
+class Waiter : public ListNode<WaiterTag> {
+ public:
+  virtual void notify(u32 events) = 0;  // kernel context; must not block; may remove itself
+  bool exclusive = false;               // wake_one() stops behind it
+
+ protected:
+  ~Waiter() = default;
+};
+
+class WaitQueue {
+ public:
+  void add(Waiter* waiter) { waiters_.push_back(waiter); }
+  void add_exclusive(Waiter* waiter) {
+    waiter->exclusive = true;
+    waiters_.push_back(waiter);
+  }
+  static void remove(Waiter* waiter) { waiter->unlink(); }
+  bool empty() const { return waiters_.empty(); }
+  void wake_all(u32 events = 0);
+  void wake_one(u32 events = 0);
+  // Blocks the current thread until notified. Callers loop: while (!condition) switch (queue.wait(...)) ...
+  Wake wait(u64 deadline_ns = time::kForever, Interruptible interruptible = Interruptible::yes);
+
+ private:
+  List<Waiter, WaiterTag> waiters_;
+};
+
+// Device polling: called when an event interrupt came in, before idling, and between idling rounds. True if there was work.
+struct PollerTag;
+class Poller : public ListNode<PollerTag> {
+ public:
+  virtual bool poll() = 0;
+
+ protected:
+  ~Poller() = default;
+};
+void register_poller(Poller* poller);
+bool poll_devices();
+
+// Called by the exit path when VcpuShared work bytes are set: due timers, devices, reschedule. (Signals: kernel/linux.)
+void handle_work();
+void init(abi::VcpuShared* shared);
+[[noreturn]] void run_idle();  // the boot thread ends here
+
+struct SchedulerStatistics {
+  u64 switches, idle_ns;
+};
+SchedulerStatistics statistics();
+
+}  // namespace husk::sched

@@ -1,0 +1,114 @@
+// File: an open file description. It knows no process and no descriptor number; kernel/linux adds those.
+//
+// One class for everything that a descriptor can name: regular files, directories, pipes, sockets, epoll, eventfd, terminals.
+// A method that makes no sense for a kind keeps the default, which gives the errno that Linux gives.
+// Blocking: read and write block (sched::block, interruptible → EINTR) unless nonblocking() → EAGAIN.
+#pragma once
+
+#include "base/ref.h"
+#include "base/result.h"
+#include "kernel/mem/address_space.h"
+#include "kernel/sched/sched.h"
+#include "kernel/vfs/inode.h"
+#include "kernel/vfs/io.h"
+
+namespace husk::vfs {
+
+// poll(2) events, Linux values.
+enum Events : u32 {
+  kIn = 0x001, kPri = 0x002, kOut = 0x004, kErr = 0x008, kHup = 0x010, kInvalid = 0x020, kReadHup = 0x2000,
+};
+
+struct DirectoryEntry {
+  u64 inode;
+  u8 type;  // DT_*
+  std::string_view name;
+};
+class DirectoryVisitor {
+ public:
+  virtual bool visit(const DirectoryEntry& entry, u64 next_offset) = 0;  // false: buffer full, entry not taken
+
+ protected:
+  ~DirectoryVisitor() = default;
+};
+
+class File : public RefCounted<File> {
+ public:
+  virtual ~File() = default;
+
+  // At the file's own position if `offset` is null, else at *offset (pread, pwrite). Give the bytes moved.
+  virtual Result<size_t> read(IoBuffer& buffer, const u64* offset);
+  virtual Result<size_t> write(IoBuffer& buffer, const u64* offset);
+  virtual Result<u64> seek(i64 offset, int whence);
+  virtual Result<void> read_directory(DirectoryVisitor& visitor);
+  virtual Result<void> truncate(u64 size);
+  virtual Result<void> allocate(int mode, u64 offset, u64 size);  // fallocate(2)
+  virtual Result<void> sync(bool data_only);
+  // What mmap(2) maps.
+  virtual Result<Ref<mem::MemoryObject>> memory_object();
+  virtual Result<i64> ioctl(u32 request, u64 argument);
+  // Readiness now, and where to hear of changes (null: always ready).
+  virtual u32 poll_events();
+  virtual sched::WaitQueue* wait_queue();
+  virtual Result<Stat> stat();
+  virtual Result<FileSystemStat> file_system_stat();
+  // Text for /proc/self/fd/N: a path, or "pipe:[1]", "anon_inode:[eventfd]".
+  virtual Result<String> describe();
+
+  // What the file is, without RTTI: for linux/ and net/ to find their own kind again (epoll, socket, eventfd, ...).
+  enum class Kind : u8 { other, inode, pipe, socket, epoll, eventfd, timerfd, signalfd, terminal, memfd, inotify };
+  Kind kind = Kind::other;
+
+  Path path;            // where it was opened: inode files and directories; else empty
+  u32 flags = 0;        // O_* status flags (O_APPEND, O_NONBLOCK, access mode), changed by F_SETFL
+  u64 position = 0;
+  bool readable() const { return (flags & 3) != 1; }
+  bool writable() const { return (flags & 3) != 0; }
+  bool nonblocking() const { return (flags & 04000) != 0; }
+};
+
+// --- makers of files without a path --------------------------------------------------------------------------------
+struct FilePair {
+  Ref<File> first, second;
+};
+Result<FilePair> make_pipe(u32 flags);               // first reads, second writes; pipe(7)
+Result<Ref<File>> make_eventfd(u32 initial, u32 flags);
+Result<Ref<File>> make_timerfd(int clock, u32 flags);
+Result<Ref<File>> make_memfd(std::string_view name, u32 flags);
+Result<Ref<File>> make_epoll(u32 flags);
+Result<FilePair> make_socket_pair(int type, u32 flags);  // AF_UNIX stream, datagram, seqpacket
+Result<i64> pipe_capacity(File& pipe, i64 new_size_or_minus_1);
+Result<i64> pipe_splice(File& from, const u64* from_offset, File& to, const u64* to_offset, size_t size);  // sendfile, splice, copy_file_range
+
+struct TimerSpec {
+  u64 value_ns, interval_ns;
+};
+Result<TimerSpec> timerfd_set(File& file, const TimerSpec& spec, bool absolute);  // gives the old one
+Result<TimerSpec> timerfd_get(File& file);
+
+struct EpollEvent {
+  u32 events;
+  u64 data;
+};
+Result<void> epoll_add(File& epoll, int descriptor, Ref<File> target, const EpollEvent& event);
+Result<void> epoll_modify(File& epoll, int descriptor, File& target, const EpollEvent& event);
+Result<void> epoll_remove(File& epoll, int descriptor, File& target);
+Result<size_t> epoll_wait(File& epoll, EpollEvent* events, size_t maximum, u64 deadline_ns);
+
+struct PollItem {
+  Ref<File> file;  // may be null: skipped
+  u32 events, result;
+};
+Result<size_t> poll(PollItem* items, size_t count, u64 deadline_ns);
+
+// An unnamed pipe-like socket end for linux/: bytes and files in one message (SCM_RIGHTS).
+struct Message {
+  IoBuffer* data;
+  Vec<Ref<File>>* files;  // may be null
+  u32 flags;              // MSG_*; out: MSG_TRUNC, MSG_CTRUNC
+};
+Result<size_t> socket_send(File& socket, Message& message);
+Result<size_t> socket_receive(File& socket, Message& message);
+Result<void> socket_shutdown(File& socket, int how);
+
+}  // namespace husk::vfs
