@@ -16,7 +16,23 @@ enum MonitorRegister : u32 {
   kMonitorPowerOff = 0x00,  // value = exit status (0..255); does not return
   kMonitorPark = 0x08,      // returns when an event is pending or timer_deadline has passed (or spuriously)
   kMonitorTimer = 0x10,     // timer_deadline became earlier; ioeventfd, never exits
+  kMonitorBatchAccess = 0x18,  // value = physical address / 4096 of a MonitorBatch: does its accesses, then returns
 };
+
+// Accesses to the registers of virtio-mmio windows in one exit (starting a device takes some thirty). The monitor does the first
+// `count` in order, exactly as if each had been made singly (doorbells included), fills in the values of reads, and stores how many it
+// did. It stops at an offset that is no register of a window. A monitor without the register leaves `done` at 0.
+constexpr u32 kMonitorBatchMax = 511;
+constexpr u32 kMonitorBatchRead = u32{1} << 31;  // in `offset`
+struct MonitorBatch {
+  u32 count;
+  u32 done;
+  struct Access {
+    u32 offset;  // from kVirtioMmioAddress
+    u32 value;
+  } accesses[kMonitorBatchMax];
+};
+static_assert(sizeof(MonitorBatch) == kPageSize);
 
 // Order of events in a start, all in TSC ticks; the monitor adds its own.
 struct MonitorPage {
