@@ -5,6 +5,7 @@
 // Called with the kernel's exclusion (one vCPU: kernel code is never pre-empted). mmap(2), mprotect(2), mremap(2), madvise(2).
 #pragma once
 
+#include "base/list.h"
 #include "base/ref.h"
 #include "base/result.h"
 #include "base/types.h"
@@ -32,6 +33,27 @@ class MemoryObject : public RefCounted<MemoryObject> {
   virtual const char* name() const { return ""; }  // for /proc/self/maps
   virtual u64 device() const { return 0; }
   virtual u64 inode() const { return 0; }
+
+  // Whoever maps pages hears of pages that go away (truncate, hole punch) before their frames are freed.
+  struct ObserverTag;
+  class Observer : public ListNode<ObserverTag> {
+   public:
+    virtual void pages_removed(u64 first, u64 count) = 0;  // must not add or remove observers
+
+   protected:
+    ~Observer() = default;
+  };
+  void add_observer(Observer* observer) { observers_.push_back(observer); }
+  static void remove_observer(Observer* observer) { observer->unlink(); }
+  bool observed() const { return !observers_.empty(); }
+
+ protected:
+  void invalidate(u64 first, u64 count) {
+    for (Observer& observer : observers_) observer.pages_removed(first, count);
+  }
+
+ private:
+  List<Observer, ObserverTag> observers_;
 };
 
 struct MapRequest {
