@@ -80,7 +80,7 @@ Cpu& this_cpu();  // platform/fake
 #endif
 
 // Bits of VcpuShared::kernel_work[0]: reasons for the exit path to go the slow way.
-enum Work : u8 { kWorkReschedule = 1, kWorkSignal = 2 };
+enum Work : u8 { kWorkReschedule = 1, kWorkSignal = 2, kWorkPlatform = 4 };
 inline void raise_work(Work work) { this_cpu().shared->kernel_work[0] |= work; }
 
 }  // namespace husk

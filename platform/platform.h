@@ -14,9 +14,12 @@
 
 namespace husk::platform {
 
+void init(const abi::BootInfo& info);  // first of all
+
 // --- time and idling -------------------------------------------------------------------------------------------
 u64 ticks();                          // TSC
-void arm_timer(u64 deadline_ticks);   // an event upcall at that time; 0 switches it off; cheap when already earlier
+void arm_timer(u64 deadline_ticks);   // an event upcall at that time; 0 switches it off; only noted until one of these two:
+void before_program();                // on the way back to the program when kWorkPlatform is raised: tells the machine
 void halt();                          // until an event is pending or the timer is due; may return early
 [[noreturn]] void power_off(u32 status);
 
@@ -29,15 +32,17 @@ enum Protection : u32 { kRead = 1, kWrite = 2, kExecute = 4, kUncached = 8, kJit
 class PageTableBatch {
  public:
   explicit PageTableBatch(u32 space) : space_(space) {}
-  ~PageTableBatch() { HUSK_ASSERT(count_ == 0); }
+  ~PageTableBatch() { HUSK_ASSERT(count_ == 0 && error_ == 0); }
   Result<void> map(VirtAddr va, PhysAddr pa, u64 length, u32 protection);
   Result<void> unmap(VirtAddr va, u64 length);
   Result<void> protect(VirtAddr va, u64 length, u32 protection);
   Result<void> flush();
 
  private:
+  friend struct BatchQueue;
   u32 space_;
   u32 count_ = 0;
+  int error_ = 0;
 };
 Result<u32> create_space();
 void switch_space(u32 space);
