@@ -1,0 +1,240 @@
+"""The husk command: options, exit status, signals, errors, clean-up."""
+import json
+import os
+import pathlib
+import signal
+import struct
+import subprocess
+import time
+
+
+def one_line_error(t, result, status, *words):
+    text = result.stderr.decode(errors="replace").strip()
+    t.expect(result.returncode == status, f"exit status {result.returncode}, expected {status}: {text}")
+    t.expect(text.startswith("husk: ") and len(text.splitlines()) == 1, f"not one line 'husk: …': {text!r}")
+    for word in words:
+        t.expect(word in text, f"the error does not name {word!r}: {text!r}")
+
+
+def c_program(t, name, body, flags=()):
+    source = t.work / f"{name}.c"
+    source.write_text("#define _GNU_SOURCE\n#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n#include <unistd.h>\n#include <signal.h>\n" + body)
+    return t.compile(source, flags=list(flags))
+
+
+def errors(t):
+    one_line_error(t, t.husk_run(["no-such-program-here"]), 127, "no-such-program-here")
+    one_line_error(t, t.husk_run(["/no/such/file"]), 127, "/no/such/file")
+    (t.work / "text").write_text("just text\n")
+    one_line_error(t, t.husk_run([t.work / "text"]), 126, "text")
+    one_line_error(t, t.run([t.husk, "run", "--no-such-option", "true"]), 125, "--no-such-option")
+    one_line_error(t, t.run([t.husk, "run", "-m", "lots", "true"]), 125, "lots")
+    one_line_error(t, t.run([t.husk, "run", "--env-file", "/no/env", "true"]), 125, "/no/env")
+    one_line_error(t, t.run([t.husk, "run", "--with", "/no/with", "true"]), 125, "/no/with")
+    one_line_error(t, t.run([t.husk, "inspect", "/no/image"]), 125, "/no/image")
+    t.expect(t.run([t.husk]).returncode in (0, 125), "husk without arguments")
+    t.expect(b"Usage" in t.run([t.husk, "--help"]).stdout, "--help has no usage")
+    t.expect(b"xamples" in t.run([t.husk, "run", "--help"]).stdout, "run --help has no examples")
+
+
+def foreign_and_broken_elf(t):
+    good = bytearray(pathlib.Path("/bin/true").read_bytes())
+    def variant(name, change):
+        data = bytearray(good)
+        data = change(data) or data
+        path = t.work / name
+        path.write_bytes(data)
+        path.chmod(0o755)
+        return path
+    def poke(offset, value):
+        def change(data):
+            data[offset:offset + len(value)] = value
+        return change
+    one_line_error(t, t.husk_run([variant("arm", poke(18, struct.pack("<H", 183)))]), 126, "arm")
+    one_line_error(t, t.husk_run([variant("elf32", poke(4, b"\x01"))]), 126, "elf32")
+    one_line_error(t, t.husk_run([variant("cut", lambda d: d[:100])]), 126, "cut")
+    one_line_error(t, t.husk_run([variant("cut-later", lambda d: d[: len(d) // 2])]), 126, "cut-later")
+    one_line_error(t, t.husk_run([variant("phoff", poke(32, struct.pack("<Q", 1 << 60)))]), 126, "phoff")
+    one_line_error(t, t.husk_run([variant("empty", lambda d: bytearray())]), 126, "empty")
+
+
+def missing_libraries(t):
+    for name in ("first", "second"):
+        (t.work / f"{name}.c").write_text(f"int {name}(void) {{ return 0; }}\n")
+        t.run(["gcc", "-shared", "-fPIC", "-o", f"libhusk{name}.so", f"{name}.c"])
+    program = c_program(t, "needs", "int first(void), second(void); int main(void) { return first() + second(); }", ["-L.", "-lhuskfirst", "-lhusksecond"])
+    os.unlink(t.work / "libhuskfirst.so")
+    os.unlink(t.work / "libhusksecond.so")
+    one_line_error(t, t.husk_run([program]), 125, "libhuskfirst.so", "libhusksecond.so")
+
+
+def image_files(t):
+    hello = t.compile("tests/syscalls/hello.c")
+    for name in ("a.husk", "b.husk"):
+        built = t.run([t.husk, "build", hello, "-o", name])
+        t.expect(built.returncode == 0, f"build: {built.stderr.decode()}")
+    a, b = (t.work / "a.husk").read_bytes(), (t.work / "b.husk").read_bytes()
+    t.expect(a == b, "two builds of the same program differ")
+    run = t.husk_run([t.work / "a.husk"])
+    t.expect((run.returncode, run.stdout) == (0, b"hello, world\n"), f"{run}")
+    described = json.loads(t.run([t.husk, "inspect", "--json", "a.husk"]).stdout)
+    t.expect(isinstance(described, dict) and described, "inspect --json is no object")
+    for size in (0, 64, 4096, 5000, len(a) // 2, len(a) - 1):
+        (t.work / "cut.husk").write_bytes(a[:size])
+        broken = t.husk_run([t.work / "cut.husk"])
+        t.expect(broken.returncode in (125, 126) and broken.stderr.startswith(b"husk: "), f"image cut to {size}: {broken}")
+    for offset in (4096, 4104, 4112, 4128, 4200, 4300, 4400):
+        data = bytearray(a)
+        data[offset:offset + 8] = b"\xff" * 8
+        (t.work / "bad.husk").write_bytes(data)
+        broken = t.husk_run([t.work / "bad.husk"], timeout=20)
+        t.expect(broken.returncode in (125, 126), f"image with bytes {offset} changed: {broken}")
+
+
+def environment_and_directory(t):
+    (t.work / "env").write_text("# comment\nFROM_FILE=one two\nPASSED\n")
+    t.environment["PASSED"] = "passed"
+    result = t.husk_run(["env"], options=["-e", "GIVEN=1", "--env-file", t.work / "env"])
+    lines = set(result.stdout.decode().splitlines())
+    t.expect({"GIVEN=1", "FROM_FILE=one two", "PASSED=passed"} <= lines, f"environment: {lines}")
+    t.expect(not any(line.startswith("SECRET=") for line in lines), "the host's environment leaked")
+    t.environment["SECRET"] = "x"
+    t.expect(b"SECRET" not in t.husk_run(["env"]).stdout, "the host's environment leaked")
+    t.expect(t.husk_run(["pwd"], options=["-w", "/tmp"]).stdout == b"/tmp\n", "-w")
+    (t.work / "site").mkdir()
+    (t.work / "site/page").write_text("content\n")
+    t.expect(t.husk_run(["cat", "/srv/page"], options=["--with", f"{t.work}/site:/srv"]).stdout == b"content\n", "--with DIR:PATH")
+    t.expect(t.husk_run(["hostname"], options=["--name", "box"]).stdout.strip() == b"box", "--name")
+
+
+def exit_statuses(t):
+    for status in (0, 1, 77, 255):
+        t.compare([c_program(t, f"exit{status}", f"int main(void) {{ return {status}; }}")], status=status)
+    for name in ("SIGSEGV", "SIGABRT", "SIGTERM", "SIGKILL"):
+        program = c_program(t, name, f"int main(void) {{ kill(getpid(), {name}); pause(); return 0; }}")
+        result = t.husk_run([program])
+        t.expect(result.returncode == 128 + getattr(signal, name), f"{name}: {result.returncode}")
+
+
+def crash_report(t):
+    program = c_program(t, "crash", "__attribute__((noinline)) int inner(int* p) { return *p; }\n"
+                        "__attribute__((noinline)) int outer(int* p) { return inner(p) + 1; }\nint main(int argc, char** argv) { return outer((int*)(8 * (long)argc)); }", ["-g", "-fno-omit-frame-pointer", "-O0"])
+    result = t.husk_run([program])
+    text = result.stderr.decode()
+    t.expect(result.returncode == 139, f"exit status {result.returncode}")
+    for word in ("SIGSEGV", "0x8", "inner", "outer", "main"):
+        t.expect(word in text, f"the crash report does not name {word!r}:\n{text}")
+
+
+def too_little_memory(t):
+    program = c_program(t, "big", "static char b[64 << 20]; int main(void) { memset(b, 1, sizeof b); puts(\"filled\"); return 0; }")
+    result = t.husk_run([program], options=["-m", "32M"])
+    t.expect(result.returncode in (125, 126, 137) and b"memory" in result.stderr, f"{result}")
+    result = t.husk_run([program], options=["-m", "128M"])
+    t.expect(result.stdout == b"filled\n", f"{result}")
+    one_line_error(t, t.husk_run([program], options=["-m", "1K"]), 125, "memory")
+
+
+def smallest_machine(t):
+    result = t.husk_run([t.compile("tests/syscalls/hello.c")], options=["-m", "4M"])
+    t.expect((result.returncode, result.stdout) == (0, b"hello, world\n"), f"{result}")
+
+
+def signals_from_outside(t):
+    program = c_program(t, "waits", "static void on(int s) { printf(\"got %d\\n\", s); fflush(stdout); _exit(5); }\n"
+                        "int main(void) { signal(SIGTERM, on); signal(SIGINT, on); puts(\"ready\"); fflush(stdout); for (;;) pause(); }")
+    for number in (signal.SIGTERM, signal.SIGINT):
+        process = subprocess.Popen([*map(str, t.husk_command()), str(program)], stdout=subprocess.PIPE, env=t.environment, cwd=t.work)
+        t.expect(process.stdout.readline() == b"ready\n", "not ready")
+        process.send_signal(number)
+        out, _ = process.communicate(timeout=30)
+        t.expect((out, process.returncode) == (b"got %d\n" % number, 5), f"signal {number}: {out} {process.returncode}")
+    spin = c_program(t, "spins", "int main(void) { signal(SIGTERM, SIG_IGN); puts(\"ready\"); fflush(stdout); for (;;); }")
+    process = subprocess.Popen([*map(str, t.husk_command("--stop-timeout", "1")), str(spin)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=t.environment, cwd=t.work)
+    t.expect(process.stdout.readline() == b"ready\n", "not ready")
+    start = time.monotonic()
+    process.terminate()
+    process.communicate(timeout=30)
+    t.expect(time.monotonic() - start < 10 and process.returncode == 137, f"after the grace period: status {process.returncode}")
+
+
+def processes_of(t):
+    found = []
+    for entry in pathlib.Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if str(t.work).encode() in (entry / "cmdline").read_bytes() and int(entry.name) != os.getpid():
+                    found.append(entry.name)
+            except OSError:
+                pass
+    return found
+
+
+def nothing_left_behind(t):
+    program = c_program(t, "stays", "int main(void) { puts(\"ready\"); fflush(stdout); for (;;) pause(); }")
+    before = set(os.listdir("/tmp")), set(os.listdir("/dev/shm"))
+    process = subprocess.Popen([*map(str, t.husk_command()), str(program)], stdout=subprocess.PIPE, env=t.environment, cwd=t.work)
+    t.expect(process.stdout.readline() == b"ready\n", "not ready")
+    process.kill()
+    process.wait()
+    time.sleep(0.3)
+    t.expect(not processes_of(t), f"processes left after kill -9: {processes_of(t)}")
+    after = set(os.listdir("/tmp")), set(os.listdir("/dev/shm"))
+    left = [n for n in (after[0] - before[0]) | (after[1] - before[1]) if "husk" in n and not n.startswith("husk-e2e-")]
+    t.expect(not left, f"files left after kill -9: {left}")
+
+
+def streams(t):
+    data = os.urandom(1 << 20) * 24
+    echo = t.husk_run(["cat"], data)
+    t.expect(echo.stdout == data, f"24 MiB through cat: {len(echo.stdout)} bytes came back, status {echo.returncode}: {echo.stderr[-300:]}")
+    both = c_program(t, "both", "int main(void) { for (int i = 0; i < 1000; ++i) { printf(\"o%d\\n\", i); fprintf(stderr, \"e%d\\n\", i); } return 0; }")
+    t.compare([both])
+    reader = subprocess.run(f"{' '.join(map(str, t.husk_command()))} yes | head -n 3", shell=True, capture_output=True, env=t.environment, timeout=60 * t.slow)
+    t.expect(reader.stdout == b"y\ny\ny\n", f"yes | head: {reader}")
+    t.expect(t.husk_run(["cat"], b"").stdout == b"", "empty stdin")
+
+
+def reports(t):
+    hello = t.compile("tests/syscalls/hello.c")
+    result = t.husk_run([hello], options=["--timeline"])
+    t.expect(result.stdout == b"hello, world\n" and b"ms" in result.stderr, f"--timeline: {result}")
+    result = t.husk_run([hello], options=["--trace"])
+    t.expect(result.stdout == b"hello, world\n" and b"write(1" in result.stderr and b"exit_group" in result.stderr, f"--trace: {result}")
+    doctor = json.loads(t.run([t.husk, "doctor", "--json"]).stdout)
+    t.expect("checks" in doctor or doctor, "doctor --json")
+    for shell in ("bash", "zsh", "fish"):
+        t.expect(t.run([t.husk, "completion", shell]).stdout, f"completion {shell}")
+
+
+def terminal(t):
+    import pty
+    program = c_program(t, "tty", "#include <sys/ioctl.h>\nint main(void) { struct winsize w; ioctl(0, TIOCGWINSZ, &w); printf(\"%d %d %d\\n\", isatty(0), isatty(1), w.ws_col); "
+                        "char b[64]; while (fgets(b, 64, stdin)) printf(\"<%s>\", strtok(b, \"\\n\")); return 6; }")
+    pid, fd = pty.fork()
+    if pid == 0:
+        import fcntl, termios
+        fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 123, 0, 0))
+        os.chdir(t.work)
+        os.execve(t.husk, [*map(str, t.husk_command()), str(program)], t.environment)
+    text = b""
+    def until(word):
+        nonlocal text
+        end = time.monotonic() + 20 * t.slow
+        while word not in text and time.monotonic() < end:
+            try:
+                text += os.read(fd, 1000)
+            except OSError:
+                break
+        t.expect(word in text, f"terminal: no {word!r} in {text!r}")
+    until(b"1 1 123")
+    os.write(fd, b"typo\x7f\x7f\x7f\x7fhello\n")
+    until(b"<hello>")
+    os.write(fd, b"\x04")
+    _, status = os.waitpid(pid, 0)
+    t.expect(os.waitstatus_to_exitcode(status) == 6, f"terminal: status {status}")
+
+
+CASES = {f.__name__: f for f in (errors, foreign_and_broken_elf, missing_libraries, image_files, environment_and_directory, exit_statuses, crash_report, too_little_memory,
+                                 smallest_machine, signals_from_outside, nothing_left_behind, streams, reports, terminal)}
+QEMU_CASES = ["exit_statuses", "streams", "signals_from_outside", "nothing_left_behind"]

@@ -1,0 +1,63 @@
+// flags: -pthread
+// Identity and limits that programs ask for; answers that must be sane anywhere.
+#define _GNU_SOURCE
+#include <errno.h>
+#include <pwd.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/sysinfo.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+int main(void) {
+  struct utsname u;
+  printf("%d %s %s\n", uname(&u), u.sysname, u.machine);
+  printf("%d %d %d %d\n", getuid(), geteuid(), getgid(), getegid());
+  printf("%d %d\n", getpid() > 0, getpid() == (int)syscall(SYS_gettid));
+  struct passwd* pw = getpwuid(0);
+  printf("%s\n", pw ? pw->pw_name : "none");
+  struct sysinfo info;
+  printf("%d %d\n", sysinfo(&info), info.totalram > 0);
+  cpu_set_t set;
+  printf("%d %d\n", sched_getaffinity(0, sizeof set, &set), CPU_COUNT(&set) >= 1);
+  printf("%d %d\n", sched_getcpu() >= 0, sysconf(_SC_NPROCESSORS_ONLN) >= 1);
+  struct rlimit limit;
+  printf("%d %d\n", getrlimit(RLIMIT_NOFILE, &limit), limit.rlim_cur >= 256);
+  printf("%d %d\n", getrlimit(RLIMIT_STACK, &limit), limit.rlim_cur >= 1 << 20);
+  struct rusage usage;
+  printf("%d\n", getrusage(RUSAGE_SELF, &usage));
+  char name[16] = {0};
+  prctl(PR_SET_NAME, "renamed");
+  prctl(PR_GET_NAME, name);
+  puts(name);
+  char bytes[32], other[32];
+  printf("%ld %ld %d\n", (long)getrandom(bytes, 32, 0), (long)getrandom(other, 32, GRND_NONBLOCK), memcmp(bytes, other, 32) != 0);
+  errno = 0;
+  printf("%d %d\n", wait(0), errno == ECHILD);
+  printf("%d %d\n", sched_get_priority_min(SCHED_OTHER), sched_get_priority_max(SCHED_FIFO));
+  errno = 0;
+  printf("%ld %d\n", syscall(1000), errno == ENOSYS);
+  errno = 0;
+  printf("%ld\n", syscall(SYS_membarrier, 0, 0, 0) >= 0 ? 1L : 0L);
+  errno = 0;
+  printf("%ld %d\n", syscall(SYS_clone3, 0, 0), errno == EINVAL || errno == ENOSYS || errno == EFAULT);
+  time_t t = 86400;
+  struct tm* tm = gmtime(&t);
+  printf("%d-%d-%d\n", tm->tm_year, tm->tm_mon, tm->tm_mday);
+  FILE* maps = fopen("/proc/self/maps", "r");
+  char line[512];
+  int stack = 0, heap = 0, lines = 0;
+  while (fgets(line, sizeof line, maps)) stack |= !!strstr(line, "[stack]"), heap |= !!strstr(line, "[heap]"), ++lines;
+  printf("%d %d\n", stack, lines > 5);
+  FILE* status = fopen("/proc/self/status", "r");
+  int threads = 0;
+  while (fgets(line, sizeof line, status)) sscanf(line, "Threads: %d", &threads);
+  printf("%d\n", threads);
+  return 0;
+}
