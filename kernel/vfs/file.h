@@ -32,9 +32,24 @@ class DirectoryVisitor {
   ~DirectoryVisitor() = default;
 };
 
+// Somebody who must know that a file is closed for good before it goes: epoll's items.
+struct CloseTag;
+class CloseWatcher : public ListNode<CloseTag> {
+ public:
+  virtual void file_closed() = 0;  // removes itself
+
+ protected:
+  ~CloseWatcher() = default;
+};
+
 class File : public RefCounted<File> {
  public:
   virtual ~File() = default;
+  // The last reference ends the watchers first, while the file is still whole.
+  void unref() const {
+    if (ref_count() == 1) const_cast<File*>(this)->tell_watchers();
+    RefCounted<File>::unref();
+  }
 
   // At the file's own position if `offset` is null, else at *offset (pread, pwrite). Give the bytes moved.
   virtual Result<size_t> read(IoBuffer& buffer, const u64* offset);
@@ -52,6 +67,8 @@ class File : public RefCounted<File> {
   virtual sched::WaitQueue* wait_queue();
   virtual Result<Stat> stat();
   virtual Result<FileSystemStat> file_system_stat();
+  // open(2) of /proc/self/fd/N: this file's object with a new position. ENXIO where Linux has it (sockets, epoll, ...).
+  virtual Result<Ref<File>> reopen(u32 open_flags);
   // Text for /proc/self/fd/N: a path, or "pipe:[1]", "anon_inode:[eventfd]".
   virtual Result<String> describe();
 
@@ -65,7 +82,15 @@ class File : public RefCounted<File> {
   bool readable() const { return (flags & 3) != 1; }
   bool writable() const { return (flags & 3) != 0; }
   bool nonblocking() const { return (flags & 04000) != 0; }
+  List<CloseWatcher, CloseTag> close_watchers;
+
+ private:
+  void tell_watchers();
 };
+
+Stat anonymous_stat(u32 mode);  // of a file without an inode: a fresh inode number, the times of now
+// Makes a blocking call in terms of a condition: gives EAGAIN, EINTR or, when something has happened, nothing.
+Result<void> wait_for_change(const File& file, sched::WaitQueue& queue);
 
 // --- makers of files without a path --------------------------------------------------------------------------------
 struct FilePair {
@@ -74,9 +99,15 @@ struct FilePair {
 Result<FilePair> make_pipe(u32 flags);               // first reads, second writes; pipe(7)
 Result<Ref<File>> make_eventfd(u32 initial, u32 flags);
 Result<Ref<File>> make_timerfd(int clock, u32 flags);
-Result<Ref<File>> make_memfd(std::string_view name, u32 flags);
+Result<Ref<File>> make_memfd(std::string_view name, u32 flags);  // MFD_*; lives in kernel/fs
+Result<u32> memfd_seals(File& file);                             // F_GET_SEALS; EINVAL if it is no memfd
+Result<void> memfd_add_seals(File& file, u32 seals);
 Result<Ref<File>> make_epoll(u32 flags);
 Result<FilePair> make_socket_pair(int type, u32 flags);  // AF_UNIX stream, datagram, seqpacket
+// A named pipe's end, as open(2) of a FIFO does it; `pipe` is the inode's. Blocks for the other end.
+class Pipe;
+Result<Ref<Pipe>> make_fifo();
+Result<Ref<File>> open_fifo(Ref<Pipe> pipe, u32 flags);
 Result<i64> pipe_capacity(File& pipe, i64 new_size_or_minus_1);
 Result<i64> pipe_splice(File& from, const u64* from_offset, File& to, const u64* to_offset, size_t size);  // sendfile, splice, copy_file_range
 
@@ -101,7 +132,7 @@ struct PollItem {
 };
 Result<size_t> poll(PollItem* items, size_t count, u64 deadline_ns);
 
-// An unnamed pipe-like socket end for linux/: bytes and files in one message (SCM_RIGHTS).
+// Of the sockets made here, for linux/: bytes and files in one message (SCM_RIGHTS).
 struct Message {
   IoBuffer* data;
   Vec<Ref<File>>* files;  // may be null
@@ -110,5 +141,7 @@ struct Message {
 Result<size_t> socket_send(File& socket, Message& message);
 Result<size_t> socket_receive(File& socket, Message& message);
 Result<void> socket_shutdown(File& socket, int how);
+int socket_type(File& socket);                 // SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET
+size_t socket_bytes_available(File& socket);   // FIONREAD
 
 }  // namespace husk::vfs

@@ -20,6 +20,7 @@ class IoBuffer {
   enum class Memory : u8 { program, kernel };
   // `segments` must outlive the buffer.
   IoBuffer(std::span<const IoSegment> segments, Memory memory);
+  IoBuffer(std::span<const IoSegment> segments, Memory memory, size_t size_limit);
   static IoSegment kernel_segment(const void* data, size_t size) { return {reinterpret_cast<u64>(data), size}; }
 
   size_t remaining() const { return remaining_; }
