@@ -31,7 +31,8 @@ class Thread : public RefCounted<Thread>, public ListNode<RunQueueTag> {
   u64 fs_base = 0;           // saved while the thread does not run; kernel/linux sets it through set_fs_base()
   void* owner = nullptr;     // linux::Task
   u32 space = 0;             // nub address space
-  // The vector state (XSAVE area, 64-byte aligned, xsave_size() bytes): valid while the thread does not run.
+  // The vector state (XSAVE area, 64-byte aligned, xsave_size() bytes), for a thread that was not started yet: initial state until
+  // changed. Of the current thread use save_vector_state().
   u8* vector_state() const;
 
   // A signal arrived: ends an interruptible wait, and makes the next one end at once, until cleared.
@@ -41,10 +42,25 @@ class Thread : public RefCounted<Thread>, public ListNode<RunQueueTag> {
   u64 run_time_ns() const;
 
  private:
-  Thread() = default;
   friend struct Scheduler;
-  struct Private;
-  Private* private_ = nullptr;
+  enum class State : u8 { created, ready, running, preparing, blocked, dead };
+  struct Timeout : time::Timer {
+    explicit Timeout(Thread& sleeper) : Timer(&expired), thread(sleeper) {}
+    static void expired(time::Timer& timer);
+    Thread& thread;
+  };
+  Thread() : timeout_(*this) {}
+  Entry entry_ = nullptr;
+  void* argument_ = nullptr;
+  u8* stack_ = nullptr;             // kKernelStackSize bytes, and behind them the vector state; null: the boot thread's
+  u64 saved_rsp_ = 0;               // while it does not run
+  State state_ = State::created;
+  Wake reason_ = Wake::woken;
+  Interruptible interruptible_ = Interruptible::no;
+  u8 saved_work_ = 0;               // its bits of VcpuShared::kernel_work[0] while it does not run
+  bool interrupted_ = false;
+  u64 run_ticks_ = 0;
+  Timeout timeout_;
 };
 
 Thread* current();
@@ -53,7 +69,9 @@ void start(Ref<Thread> thread);         // makes it runnable; the scheduler hold
 void yield();
 bool others_runnable();
 void set_fs_base(u64 base);             // of the current thread
+u64 get_fs_base();                      // of the current thread: the program may have changed it itself (WRFSBASE)
 u32 xsave_size();
+u64 xsave_mask();                       // the state components that are saved (bits of XCR0)
 void save_vector_state(u8* area);       // of the running program code, for signal frames (XSAVE, standard format)
 void restore_vector_state(const u8* area);
 void init_vector_state();               // as after execve
@@ -108,7 +126,10 @@ bool poll_devices();
 // Called by the exit path when VcpuShared work bytes are set: due timers, devices, reschedule. (Signals: kernel/linux.)
 void handle_work();
 void init(abi::VcpuShared* shared);
-[[noreturn]] void run_idle();  // the boot thread ends here
+// The boot thread, which is the idle thread, ends here. Only other threads may block.
+[[noreturn]] void run_idle();
+// Hosted tests: from the boot thread, runs the others until all of them are blocked for ever or gone; time moves as timers are due.
+void run_until_quiet();
 
 struct SchedulerStatistics {
   u64 switches, idle_ns;
