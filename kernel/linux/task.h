@@ -69,7 +69,7 @@ struct Process : RefCounted<Process> {
   vfs::Path executable_path;
   ImageLayout layout;
   Vec<u8> auxiliary_vector;  // as on the stack: pairs of u64
-  List<Task, TaskTag> tasks;
+  mutable List<Task, TaskTag> tasks;
   u32 task_count = 0;
   int parent_death_signal = 0;
   bool dumpable = true;
@@ -78,8 +78,10 @@ struct Process : RefCounted<Process> {
   u64 start_ns = 0;          // monotonic
   List<PosixTimer, PosixTimerTag> timers;
   int next_timer_id = 0;
-  struct IntervalTimers;     // setitimer, alarm
-  IntervalTimers* interval_timers = nullptr;
+  PosixTimer* interval_timers[3] = {};  // setitimer, alarm: ITIMER_REAL, VIRTUAL, PROF
+  u64 finished_run_time_ns = 0;         // of threads that are gone
+  u64 run_time_ns() const;              // CLOCK_PROCESS_CPUTIME_ID
+  bool executed = false;                // execve has succeeded since start
 };
 
 // For a call that is begun again after a signal that ran no handler: its deadline is the first one's.
@@ -105,6 +107,7 @@ struct Task : RefCounted<Task>, ListNode<TaskTag> {
   RestartState restart;
   bool killed = false;         // must leave at the next chance: exit_group, execve in another thread
   u64 minor_faults = 0;
+  u64 trap_vector = 0, trap_error = 0, trap_address = 0;  // of the last fault, for signal frames
 };
 
 inline Task& current_task() { return *static_cast<Task*>(sched::current()->owner); }
@@ -140,9 +143,12 @@ class TemporaryMask {
   static void end(bool interrupted);
 };
 bool signal_pending(const Task& task);  // an unblocked one
+void set_signal_mask(u64 mask);         // of the current task; delivers what it unblocks at the exit to the program
+void force_signal(const SignalInfo& info);  // a fault of the current task: cannot be blocked or ignored
 
 // --- life and death -------------------------------------------------------------------------------------------------------
 [[noreturn]] void exit_task(int code);            // exit(2) of the current thread
+void kill_other_tasks();                          // execve: returns when the current one is alone
 [[noreturn]] void exit_process(u32 wait_status);  // exit_group(2), fatal signals; wait_status as of wait4
 Result<Ref<Task>> create_task(Ref<Process> process, sched::Thread::Entry entry, void* argument);
 
