@@ -42,6 +42,11 @@ HostStream::HostStream(int fd, Direction direction) : fd_(fd) {
   }
 }
 
+int HostStream::watch_fd() {
+  if (!watched_) watched_ = host::FileDescriptor(fcntl(fd(), F_DUPFD_CLOEXEC, 3));
+  return watched_.get();
+}
+
 ssize_t HostStream::transfer(std::span<const iovec> buffers, Direction direction) {
   bool in = direction == Direction::in;
   int count = static_cast<int>(std::min<size_t>(buffers.size(), IOV_MAX));

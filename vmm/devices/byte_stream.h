@@ -34,6 +34,8 @@ class HostStream : public ByteSource, public ByteSink {
   ssize_t read(std::span<const iovec> buffers) override;
   ssize_t write(std::span<const iovec> buffers) override;
   int fd() const { return own_ ? own_.get() : fd_; }
+  // A duplicate for epoll, which takes each descriptor once: stdin, stdout and stderr may be one file.
+  int watch_fd();
   // The file cannot be waited for (epoll said EPERM): plain reads and writes do not block.
   void set_always_ready() { mode_ = Mode::plain, always_ready_ = true; }
   // From the event loop, edge-triggered: until then a stream that said EAGAIN is not asked again.
@@ -45,7 +47,7 @@ class HostStream : public ByteSource, public ByteSink {
   int fd_;
   Mode mode_ = Mode::no_wait;
   bool ready_ = true, always_ready_ = false;
-  host::FileDescriptor own_;
+  host::FileDescriptor own_, watched_;
 };
 
 }  // namespace husk::vmm

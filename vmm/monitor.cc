@@ -1,0 +1,371 @@
+// See vmm/monitor.h.
+#include "vmm/monitor.h"
+
+#include <errno.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/random.h>
+#include <sys/signalfd.h>
+#include <sys/timerfd.h>
+#include <time.h>
+#include <unistd.h>
+#include <x86intrin.h>
+
+#include <mutex>
+#include <thread>
+
+#include "abi/boot_config.h"
+#include "abi/monitor_device.h"
+#include "vmm/kvm/vcpu.h"
+#include "vmm/loader/loader.h"
+#include "vmm/monitor_devices.h"
+#include "vmm/monitor_error.h"
+
+namespace husk::vmm {
+namespace {
+
+constexpr u64 kSecond = 1000 * 1000 * 1000;
+constexpr int kStatusPowerCut = 128 + SIGKILL;
+
+u64 now_ns() {
+  timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return static_cast<u64>(time.tv_sec) * kSecond + static_cast<u64>(time.tv_nsec);
+}
+
+void arm(int timer_fd, u64 delay_ns) {
+  itimerspec time{};
+  time.it_value.tv_sec = static_cast<time_t>(delay_ns / kSecond);
+  time.it_value.tv_nsec = static_cast<long>(delay_ns % kSecond);
+  timerfd_settime(timer_fd, 0, &time, nullptr);
+}
+
+void random_bytes(std::span<u8> bytes) {
+  if (getrandom(bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size())) throw_errno("getting random numbers");
+}
+
+template <typename T>
+std::string_view bytes_of(const T& value) {
+  return {reinterpret_cast<const char*>(&value), sizeof(value)};
+}
+
+}  // namespace
+
+void append_host_config(std::vector<u8>& config, int stdin_fd, int stdout_fd, int stderr_fd, u64 tsc_frequency, u64 tsc_now) {
+  u8 seed[32];
+  random_bytes(seed);
+  abi::append_config(config, abi::ConfigTag::random_seed, bytes_of(seed));
+  timespec wall;
+  clock_gettime(CLOCK_REALTIME, &wall);
+  u64 clock[2] = {static_cast<u64>(wall.tv_sec) * kSecond + static_cast<u64>(wall.tv_nsec), tsc_now};
+  abi::append_config(config, abi::ConfigTag::wall_clock, bytes_of(clock));
+  abi::append_config(config, abi::ConfigTag::tsc_frequency, bytes_of(tsc_frequency));
+  struct {
+    u8 is_terminal[3], padding;
+    u16 rows, columns;
+  } terminal{};
+  static_assert(sizeof(terminal) == 8);
+  int fds[3] = {stdin_fd, stdout_fd, stderr_fd};
+  for (int i = 2; i >= 0; --i) {
+    terminal.is_terminal[i] = isatty(fds[i]) == 1;
+    winsize size{};
+    if (terminal.is_terminal[i] != 0 && ioctl(fds[i], TIOCGWINSZ, &size) == 0) {
+      terminal.rows = size.ws_row;
+      terminal.columns = size.ws_col;
+    }
+  }
+  abi::append_config(config, abi::ConfigTag::terminal, bytes_of(terminal));
+}
+
+// What needs no image: made on a thread of its own while the caller finds the image.
+struct Monitor::Preparation {
+  Preparation() : thread([this] { prepare(); }) {}
+  ~Preparation() { wait(); }
+  void wait() {
+    if (thread.joinable()) thread.join();
+  }
+  void prepare() {
+    try {
+      vm = std::make_unique<Vm>();
+      vcpu = std::make_unique<Vcpu>(*vm, 0);
+      created_ns = now_ns();
+    } catch (const MonitorError& failure) {
+      error = failure.what();
+    }
+  }
+  std::unique_ptr<Vm> vm;
+  std::unique_ptr<Vcpu> vcpu;  // destroyed before the Vm
+  std::string error;
+  u64 created_ns = 0;
+  std::thread thread;  // last: starts when the rest is there
+};
+
+class Monitor::Machine : public MmioHandler {
+ public:
+  Machine(Preparation& made, const MonitorOptions& options);
+  MonitorResult run();
+  void send_signal(u32 signal) { devices_.control().send_value(abi::RecordType::signal, signal); }
+  void set_window_size(u16 rows, u16 columns);
+  void cut_power(int status);
+
+  Next mmio_store(PhysAddr address, u32 size, u64 value) override;
+  u64 mmio_load(PhysAddr address, u32 size) override;
+
+ private:
+  void load_image();
+  void add_doorbells();
+  void watch_signals();
+  void on_signal(const signalfd_siginfo& info);
+  void on_timer();
+  void arm_guest_timer();
+  void on_record(abi::RecordType type, std::span<const u8> bytes);
+  void on_input(std::span<const iovec> buffers);
+  void fail_guest(const std::string& why);
+  u64 timer_deadline() const;
+  MonitorDevices::Hooks hooks();
+
+  const MonitorOptions options_;
+  Vm& vm_;
+  Vcpu& vcpu_;
+  host::FileDescriptor timer_doorbell_, guest_timer_, stop_timer_;
+  PhysAddr monitor_page_;
+  bool terminal_ = false, terminal_raw_ = false;
+  int stop_signals_ = 0;
+  u64 interrupts_typed_[3] = {};
+  std::mutex result_mutex_;
+  MonitorResult result_;
+  bool ended_ = false;  // under result_mutex_: result_.status is final
+  MonitorDevices devices_;  // last: its thread uses the rest
+};
+
+MonitorDevices::Hooks Monitor::Machine::hooks() {
+  return {
+      .notify_guest = [this] { vcpu_.request_interrupt(); },
+      .guest_failed = [this](const std::string& why) { fail_guest(why); },
+      .record = [this](abi::RecordType type, std::span<const u8> bytes) { on_record(type, bytes); },
+      .input_arrived = [this](std::span<const iovec> buffers) { on_input(buffers); },
+  };
+}
+
+Monitor::Machine::Machine(Preparation& made, const MonitorOptions& options)
+    : options_(options),
+      vm_(*made.vm),
+      vcpu_(*made.vcpu),
+      timer_doorbell_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+      guest_timer_(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)),
+      stop_timer_(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)),
+      terminal_(isatty(options.stdin_fd) == 1),
+      devices_(vm_.memory(), {options.stdin_fd, options.stdout_fd, options.stderr_fd}, hooks()) {
+  result_.timeline.vm_created_ns = made.created_ns;
+  load_image();
+  add_doorbells();
+  watch_signals();
+}
+
+void Monitor::Machine::load_image() {
+  ImageFile image = ImageFile::open(options_.image_path);
+  u64 tsc_now = __rdtsc();
+  std::vector<u8> config = options_.config;
+  append_host_config(config, options_.stdin_fd, options_.stdout_fd, options_.stderr_fd, vcpu_.tsc_frequency(), tsc_now);
+  u8 entropy[32];
+  random_bytes(entropy);
+  std::vector<abi::DeviceWindow> windows = MonitorDevices::windows();
+  LoadedMachine loaded = load_machine(vm_, image,
+                                      {.ram_size = options_.memory_size,
+                                       .config = config,
+                                       .entropy = entropy,
+                                       .windows = windows,
+                                       .features = vcpu_.features(),
+                                       .start_tsc = 0});
+  vcpu_.load(loaded.cpu);
+  monitor_page_ = loaded.monitor_page;
+  result_.timeline.loaded_ns = now_ns();
+}
+
+void Monitor::Machine::add_doorbells() {
+  for (u64 address : MonitorDevices::doorbell_addresses()) vm_.add_doorbell(address, 4, devices_.doorbell_fd());
+  vm_.add_doorbell(abi::kMonitorDeviceAddress + abi::kMonitorTimer, 4, timer_doorbell_.get());
+  auto drain_counter = [](int fd) {
+    u64 count;
+    return read(fd, &count, sizeof(count)) == sizeof(count);
+  };
+  devices_.loop().add(timer_doorbell_.get(), EPOLLIN, [this, drain_counter](u32) {
+    drain_counter(timer_doorbell_.get());
+    arm_guest_timer();
+  });
+  devices_.loop().add(guest_timer_.get(), EPOLLIN, [this, drain_counter](u32) {
+    if (drain_counter(guest_timer_.get())) on_timer();
+  });
+  devices_.loop().add(stop_timer_.get(), EPOLLIN, [this](u32) { cut_power(kStatusPowerCut); });
+}
+
+void Monitor::Machine::watch_signals() {
+  if (options_.signal_fd >= 0) {
+    devices_.loop().add(options_.signal_fd, EPOLLIN, [this](u32) {
+      signalfd_siginfo info;
+      if (read(options_.signal_fd, &info, sizeof(info)) == sizeof(info)) on_signal(info);
+    });
+  }
+  if (options_.life_fd >= 0) {
+    devices_.loop().add(options_.life_fd, EPOLLIN, [this](u32) { cut_power(kStatusPowerCut); });
+  }
+}
+
+// The first request to stop gives the program its time; the third does not.
+void Monitor::Machine::on_signal(const signalfd_siginfo& info) {
+  if (info.ssi_signo == SIGWINCH) {
+    winsize size{};
+    for (int fd : {options_.stdout_fd, options_.stdin_fd, options_.stderr_fd}) {
+      if (ioctl(fd, TIOCGWINSZ, &size) == 0) return set_window_size(size.ws_row, size.ws_col);
+    }
+    return;
+  }
+  send_signal(info.ssi_signo);
+  if (++stop_signals_ == 1) arm(stop_timer_.get(), std::max<u64>(options_.stop_timeout_ns, 1));
+  if (stop_signals_ >= 3) cut_power(kStatusPowerCut);
+}
+
+void Monitor::Machine::set_window_size(u16 rows, u16 columns) {
+  u16 size[2] = {rows, columns};
+  devices_.control().send_value(abi::RecordType::window_size, size);
+}
+
+// Ctrl-C typed three times within a second at a program that keeps its terminal in line mode: the user means it.
+void Monitor::Machine::on_input(std::span<const iovec> buffers) {
+  if (!terminal_ || terminal_raw_ || buffers.empty() || buffers[0].iov_len == 0) return;
+  if (*static_cast<volatile const u8*>(buffers[0].iov_base) != 3) return;
+  u64 now = now_ns();
+  interrupts_typed_[0] = interrupts_typed_[1];
+  interrupts_typed_[1] = interrupts_typed_[2];
+  interrupts_typed_[2] = now;
+  if (interrupts_typed_[0] != 0 && now - interrupts_typed_[0] < kSecond) cut_power(128 + SIGINT);
+}
+
+u64 Monitor::Machine::timer_deadline() const {
+  u64 deadline = 0;
+  vm_.memory().read(monitor_page_ + offsetof(abi::MonitorPage, timer_deadline), &deadline);
+  return deadline;
+}
+
+void Monitor::Machine::arm_guest_timer() {
+  u64 deadline = timer_deadline();
+  if (deadline == 0) return;
+  u64 now = __rdtsc();
+  u64 ticks = deadline > now ? deadline - now : 0;
+  u64 delay_ns = static_cast<u64>(static_cast<unsigned __int128>(ticks) * kSecond / vcpu_.tsc_frequency());
+  arm(guest_timer_.get(), std::clamp<u64>(delay_ns, 1, u64{3600} * kSecond));
+}
+
+void Monitor::Machine::on_timer() {
+  u64 deadline = timer_deadline();
+  if (deadline == 0) return;
+  if (deadline <= __rdtsc()) vcpu_.request_interrupt();
+  else arm_guest_timer();
+}
+
+void Monitor::Machine::on_record(abi::RecordType type, std::span<const u8> bytes) {
+  std::string_view text{reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+  MonitorEvents* events = options_.events;
+  switch (type) {
+    case abi::RecordType::exit:
+      if (bytes.size() == sizeof(abi::ExitRecord)) {
+        std::lock_guard lock(result_mutex_);
+        memcpy(&result_.exit_record.emplace(), bytes.data(), bytes.size());
+      }
+      return;
+    case abi::RecordType::window:
+      terminal_raw_ = !bytes.empty() && bytes[0] == 1;
+      if (events != nullptr) events->raw_terminal(terminal_raw_);
+      return;
+    case abi::RecordType::log:
+      if (events != nullptr && !bytes.empty()) events->log(bytes[0], text.substr(1));
+      return;
+    case abi::RecordType::trace:
+      if (events != nullptr) events->trace(text);
+      return;
+    case abi::RecordType::crash:
+      if (events != nullptr) events->crash(bytes);
+      return;
+    default: return;
+  }
+}
+
+void Monitor::Machine::fail_guest(const std::string& why) {
+  {
+    std::lock_guard lock(result_mutex_);
+    if (ended_) return;
+    ended_ = true;
+    result_.status = 125;
+    result_.error = "the guest broke the rules of a device: " + why;
+  }
+  vcpu_.request_stop();
+}
+
+void Monitor::Machine::cut_power(int status) {
+  {
+    std::lock_guard lock(result_mutex_);
+    result_.status = status;
+    ended_ = true;
+  }
+  arm(stop_timer_.get(), u64{3600} * kSecond);
+  devices_.abandon();
+  vcpu_.request_stop();
+}
+
+MmioHandler::Next Monitor::Machine::mmio_store(PhysAddr address, u32 size, u64 value) {
+  if (address.value >= abi::kVirtioMmioAddress) {
+    devices_.store(address.value - abi::kVirtioMmioAddress, size, value);
+    return Next::resume;
+  }
+  switch (address.value - abi::kMonitorDeviceAddress) {
+    case abi::kMonitorPark: vcpu_.park(timer_deadline()); return Next::resume;
+    case abi::kMonitorPowerOff: {
+      std::lock_guard lock(result_mutex_);
+      if (!ended_) result_.status = static_cast<int>(value & 0xff);
+      ended_ = true;
+      return Next::stop;
+    }
+    default: return Next::resume;
+  }
+}
+
+u64 Monitor::Machine::mmio_load(PhysAddr address, u32 size) {
+  return address.value >= abi::kVirtioMmioAddress ? devices_.load(address.value - abi::kVirtioMmioAddress, size) : 0;
+}
+
+MonitorResult Monitor::Machine::run() {
+  devices_.start();
+  options_.before_guest();
+  result_.timeline.tsc_frequency = vcpu_.tsc_frequency();
+  result_.timeline.first_instruction_ns = now_ns();
+  result_.timeline.first_instruction_tsc = __rdtsc();
+  RunEnd end = vcpu_.run(*this);
+  devices_.drain();
+  devices_.stop();
+  std::lock_guard lock(result_mutex_);
+  result_.timeline.ended_ns = now_ns();
+  if (end == RunEnd::crashed && !ended_) {
+    result_.status = 125;
+    result_.error = "the guest crashed: " + vcpu_.crash_report();
+  }
+  result_.interrupts = vcpu_.interrupts_injected();
+  result_.doorbells = devices_.doorbells();
+  return result_;
+}
+
+Monitor::Monitor() : preparation_(std::make_unique<Preparation>()) {}
+Monitor::~Monitor() = default;
+
+MonitorResult Monitor::run(const MonitorOptions& options) {
+  preparation_->wait();
+  if (!preparation_->error.empty()) throw MonitorError(preparation_->error);
+  machine_ = std::make_unique<Machine>(*preparation_, options);
+  return machine_->run();
+}
+
+void Monitor::send_signal(u32 signal) { machine_->send_signal(signal); }
+void Monitor::set_window_size(u16 rows, u16 columns) { machine_->set_window_size(rows, columns); }
+void Monitor::power_off() { machine_->cut_power(kStatusPowerCut); }
+
+}  // namespace husk::vmm

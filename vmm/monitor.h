@@ -1,0 +1,80 @@
+// The monitor: makes one virtual machine from one image under KVM, runs it, and says how it ended.
+//
+// No globals: many monitors may live in one process, each with a thread of its own for input and output besides the caller's, which runs
+// the vCPU. The constructor starts to make the virtual machine in the background, so that the caller can look for the image
+// meanwhile. What the caller wants to hear (logs, crashes) comes as MonitorEvents, on either thread, never both at once.
+// The process must ignore or block SIGPIPE. Called by cli/; the process around it is jailed by vmm/sandbox in `before_guest`.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "abi/control_records.h"
+#include "base/types.h"
+
+namespace husk::vmm {
+
+struct MonitorEvents {
+  virtual ~MonitorEvents() = default;
+  virtual void log(u8 level, std::string_view text) = 0;  // level as ConfigTag::log_level
+  virtual void trace(std::string_view text) = 0;
+  virtual void crash(std::span<const u8> record) = 0;  // CrashRecord and what belongs to it, not checked
+  virtual void raw_terminal(bool raw) = 0;
+};
+
+struct MonitorOptions {
+  std::string image_path;
+  u64 memory_size = 256 * kMiB;
+  std::vector<u8> config;  // boot_config.h without what the monitor adds: seed, clock, TSC frequency, terminal
+  int stdin_fd = 0, stdout_fd = 1, stderr_fd = 2;
+  int signal_fd = -1;  // signalfd(2) of SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH: passed on to the program
+  int life_fd = -1;    // readable or closed at the other end: the machine is cut off
+  u64 stop_timeout_ns = u64{10} * 1000 * 1000 * 1000;  // from the first stop signal to power off
+  MonitorEvents* events = nullptr;
+  std::function<void()> before_guest = [] {};  // everything is open, the I/O thread runs: the jail may close
+};
+
+// In nanoseconds of CLOCK_MONOTONIC; 0 = did not happen. The guest's own times are in MonitorResult::exit_record.
+struct MonitorTimeline {
+  u64 vm_created_ns = 0, loaded_ns = 0, first_instruction_ns = 0, ended_ns = 0;
+  u64 first_instruction_tsc = 0, tsc_frequency = 0;
+};
+
+struct MonitorResult {
+  int status = 125;  // for the shell: the program's, or 125 with `error`, or 128 + signal when it was cut off
+  std::string error;  // what the monitor or the guest did wrong, one line, and details behind it
+  std::optional<abi::ExitRecord> exit_record;
+  MonitorTimeline timeline;
+  u64 interrupts = 0, doorbells = 0;
+};
+
+class Monitor {
+ public:
+  Monitor();
+  ~Monitor();
+  Monitor(const Monitor&) = delete;
+  Monitor& operator=(const Monitor&) = delete;
+
+  // Blocks until the machine is off. Once. Throws MonitorError if it could not be started.
+  MonitorResult run(const MonitorOptions& options);
+
+  // Any thread, while run() runs.
+  void send_signal(u32 signal);
+  void set_window_size(u16 rows, u16 columns);
+  void power_off();  // at once, nothing is drained; status 137
+
+ private:
+  class Machine;
+  struct Preparation;
+  std::unique_ptr<Preparation> preparation_;
+  std::unique_ptr<Machine> machine_;
+};
+
+// The boot configuration that only the host knows at the moment of starting: appended to `config`.
+void append_host_config(std::vector<u8>& config, int stdin_fd, int stdout_fd, int stderr_fd, u64 tsc_frequency, u64 tsc_now);
+
+}  // namespace husk::vmm

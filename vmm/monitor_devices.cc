@@ -1,0 +1,156 @@
+// See vmm/monitor_devices.h.
+#include "vmm/monitor_devices.h"
+
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "abi/monitor_device.h"
+
+namespace husk::vmm {
+
+namespace virtio = abi::virtio;
+
+MonitorDevices::MonitorDevices(const GuestMemory& memory, const Streams& streams, Hooks hooks)
+    : hooks_(std::move(hooks)),
+      doorbell_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+      in_(streams.in, HostStream::Direction::in),
+      out_(streams.out, HostStream::Direction::out),
+      error_(streams.error, HostStream::Direction::out),
+      receiver_([this](abi::RecordType type, std::span<const u8> bytes) { hooks_.record(type, bytes); }),
+      control_([this] { loop_.wake(); }) {
+  auto closed = [this](u32 which) {
+    return [this, which](int) { control_.send_value(abi::RecordType::output_closed, which); };
+  };
+  auto ended = [this](u64 bytes) { control_.send_value(abi::RecordType::input_end, bytes); };
+  devices_[virtio::kConsoleStandard] = std::make_unique<ConsoleDevice>(
+      "console 0", &in_, &out_, ConsoleDevice::Events{ended, closed(1), hooks_.input_arrived});
+  devices_[virtio::kConsoleError] = std::make_unique<ConsoleDevice>(
+      "console 1", nullptr, &error_, ConsoleDevice::Events{[](u64) {}, closed(2), [](auto) {}});
+  devices_[virtio::kConsoleControl] =
+      std::make_unique<ConsoleDevice>("control console", &control_, &receiver_, ConsoleDevice::Events{});
+  devices_[kCount - 1] = std::make_unique<RngDevice>();
+  for (auto& device : devices_) {
+    device->notify_guest = hooks_.notify_guest;
+    transports_.push_back(std::make_unique<MmioTransport>(*device, memory, [this] {
+      u64 one = 1;
+      (void)!write(doorbell_.get(), &one, sizeof(one));
+    }));
+  }
+  loop_.add(doorbell_.get(), EPOLLIN, [this](u32) {
+    u64 count;
+    if (read(doorbell_.get(), &count, sizeof(count)) == sizeof(count)) doorbells_ += count;
+  });
+  watch(in_, *devices_[virtio::kConsoleStandard], EPOLLIN);
+  watch(out_, *devices_[virtio::kConsoleStandard], EPOLLOUT);
+  watch(error_, *devices_[virtio::kConsoleError], EPOLLOUT);
+  loop_.set_after_round([this] { return process_all(); });
+}
+
+MonitorDevices::~MonitorDevices() { stop(); }
+
+void MonitorDevices::watch(HostStream& stream, Device& device, u32 events) {
+  if (stream.fd() < 0) return;
+  // The same descriptor may serve as output and error: epoll takes a descriptor once, a duplicate is another.
+  int fd = stream.watch_fd();
+  bool watched = loop_.add(fd, events | EPOLLET, [&stream, &device](u32) {
+    std::lock_guard lock(device.mutex());
+    stream.set_ready();
+  });
+  if (!watched) stream.set_always_ready();
+}
+
+std::vector<abi::DeviceWindow> MonitorDevices::windows() {
+  std::vector<abi::DeviceWindow> windows(1 + kCount);
+  windows[0].kind = abi::WindowKind::monitor_device;
+  windows[0].physical_address = abi::kMonitorDeviceAddress;
+  for (u32 i = 0; i < kCount; ++i) {
+    windows[1 + i].kind = abi::WindowKind::virtio_mmio;
+    windows[1 + i].physical_address = abi::kVirtioMmioAddress + i * abi::kVirtioMmioStride;
+  }
+  for (auto& window : windows) {
+    window.interrupt = 0;
+    window.size = kPageSize;
+    window.virtual_address = 0;
+  }
+  return windows;
+}
+
+std::vector<u64> MonitorDevices::doorbell_addresses() {
+  std::vector<u64> addresses;
+  for (u32 i = 0; i < kCount; ++i) {
+    addresses.push_back(abi::kVirtioMmioAddress + i * abi::kVirtioMmioStride + virtio::kMmioQueueNotify);
+  }
+  return addresses;
+}
+
+u64 MonitorDevices::load(u64 offset, u32 size) {
+  u64 index = offset / abi::kVirtioMmioStride;
+  return index < transports_.size() ? transports_[index]->load(offset % abi::kVirtioMmioStride, size) : 0;
+}
+
+void MonitorDevices::store(u64 offset, u32 size, u64 value) {
+  u64 index = offset / abi::kVirtioMmioStride;
+  if (index < transports_.size()) transports_[index]->store(offset % abi::kVirtioMmioStride, size, value);
+}
+
+bool MonitorDevices::process_all() {
+  bool again = false;
+  for (auto& device : devices_) {
+    std::lock_guard lock(device->mutex());
+    again |= device->process();
+    std::string error = device->error();
+    if (!error.empty()) hooks_.guest_failed(error);
+  }
+  if (draining_.load(std::memory_order_acquire)) {
+    std::lock_guard lock(drain_mutex_);
+    drained_.notify_all();
+  }
+  return again;
+}
+
+bool MonitorDevices::is_drained() {
+  for (auto& device : devices_) {
+    std::lock_guard lock(device->mutex());
+    if (device->driver_ok && device->error().empty() && !device->is_drained()) return false;
+  }
+  return true;
+}
+
+void MonitorDevices::start() {
+  thread_ = std::thread([this] {
+    sigset_t pipe;
+    sigemptyset(&pipe);
+    sigaddset(&pipe, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &pipe, nullptr);
+    loop_.run();
+  });
+}
+
+void MonitorDevices::stop() {
+  if (!thread_.joinable()) return;
+  loop_.stop();
+  thread_.join();
+}
+
+void MonitorDevices::drain() {
+  draining_.store(true, std::memory_order_release);
+  process_all();  // nearly always enough, without waking the other thread
+  if (is_drained()) return;
+  std::unique_lock lock(drain_mutex_);
+  while (!abandoned_.load() && !is_drained()) {
+    lock.unlock();
+    loop_.wake();
+    lock.lock();
+    drained_.wait_for(lock, std::chrono::milliseconds(100));
+  }
+}
+
+void MonitorDevices::abandon() {
+  abandoned_.store(true);
+  std::lock_guard lock(drain_mutex_);
+  drained_.notify_all();
+}
+
+}  // namespace husk::vmm

@@ -1,0 +1,75 @@
+// The devices of one machine and the thread that serves them: three consoles and an entropy device behind virtio-mmio windows.
+//
+// Doorbells of all devices are one eventfd: after it, and after any stream became ready, every device looks at its queues, which costs
+// a few loads each. Used by vmm/monitor.cc; the virtual CPU is only known as "tell the guest".
+#pragma once
+
+#include <array>
+#include <condition_variable>
+#include <memory>
+#include <thread>
+
+#include "abi/boot_info.h"
+#include "abi/virtio/console.h"
+#include "host/event_loop.h"
+#include "vmm/devices/console.h"
+#include "vmm/devices/control_channel.h"
+#include "vmm/devices/mmio_transport.h"
+#include "vmm/devices/rng.h"
+
+namespace husk::vmm {
+
+class MonitorDevices {
+ public:
+  static constexpr u32 kCount = abi::virtio::kHuskConsoleCount + 1;
+  struct Streams {
+    int in, out, error;
+  };
+  struct Hooks {
+    std::function<void()> notify_guest;
+    std::function<void(const std::string&)> guest_failed;  // once or more, I/O or vCPU thread
+    ControlReceiver::Handler record;
+    std::function<void(std::span<const iovec>)> input_arrived;
+  };
+  MonitorDevices(const GuestMemory& memory, const Streams& streams, Hooks hooks);
+  ~MonitorDevices();
+
+  static std::vector<abi::DeviceWindow> windows();
+  // One per device: an address to which a 4-byte store of any value is a doorbell.
+  static std::vector<u64> doorbell_addresses();
+  int doorbell_fd() const { return doorbell_.get(); }
+
+  // vCPU thread: an access to a window; the offset counts from kVirtioMmioAddress.
+  u64 load(u64 offset, u32 size);
+  void store(u64 offset, u32 size, u64 value);
+
+  host::EventLoop& loop() { return loop_; }
+  ControlSender& control() { return control_; }
+  u64 doorbells() const { return doorbells_; }
+  void start();
+  void stop();
+  // vCPU thread: returns when everything that the guest sent has been written, or after abandon().
+  void drain();
+  void abandon();
+
+ private:
+  bool process_all();
+  bool is_drained();
+  void watch(HostStream& stream, Device& device, u32 events);
+
+  Hooks hooks_;
+  host::EventLoop loop_;
+  host::FileDescriptor doorbell_;
+  HostStream in_, out_, error_;
+  ControlReceiver receiver_;
+  ControlSender control_;
+  std::array<std::unique_ptr<Device>, kCount> devices_;
+  std::vector<std::unique_ptr<MmioTransport>> transports_;
+  std::thread thread_;
+  std::mutex drain_mutex_;
+  std::condition_variable drained_;
+  std::atomic<bool> draining_{false}, abandoned_{false};
+  u64 doorbells_ = 0;
+};
+
+}  // namespace husk::vmm
