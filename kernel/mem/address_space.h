@@ -6,6 +6,7 @@
 #pragma once
 
 #include "base/list.h"
+#include "base/list.h"
 #include "base/ref.h"
 #include "base/result.h"
 #include "base/types.h"
@@ -60,12 +61,14 @@ struct MapRequest {
   enum class Placement : u8 { anywhere, hint, fixed, fixed_noreplace };
   u64 address = 0;
   u64 length = 0;
-  u32 protection = 0;  // PROT_READ | PROT_WRITE | PROT_EXEC
+  u32 protection = 0;        // PROT_READ | PROT_WRITE | PROT_EXEC
+  u32 protection_limit = 7;  // what mprotect(2) may give later: no writing to a shared file that is open for reading only
   Placement placement = Placement::anywhere;
   bool shared = false;
   bool grows_down = false;  // a main thread's stack
   bool populate = false;
-  bool below_4g = false;              // MAP_32BIT
+  bool below_2g = false;              // MAP_32BIT
+  bool small_pages = false;           // MAP_STACK: no 2 MiB pages unless advised
   Ref<MemoryObject> object = nullptr;  // null: anonymous
   u64 offset = 0;                      // bytes into the object
   const char* label = nullptr;         // "[stack]", "[heap]": static text for maps
@@ -80,11 +83,10 @@ struct MappingInfo {
   u64 resident_bytes;
 };
 
-class Mapping;
-
 class AddressSpace : public RefCounted<AddressSpace> {
  public:
-  // `bottom_up_base`/`top`: mmap area is filled from `mmap_top` downwards, as on Linux. jit: the policy of the image.
+  // The mmap area is filled from `mmap_top` downwards, as on Linux. jit: the policy of the image. It does not destroy
+  // `nub_space`, but leaves nothing mapped in it.
   static Result<Ref<AddressSpace>> create(u32 nub_space, u64 mmap_top, bool jit_allowed);
   ~AddressSpace();
 
@@ -96,6 +98,8 @@ class AddressSpace : public RefCounted<AddressSpace> {
   // brk(2): the heap mapping [start, end) with start fixed at creation of the process image.
   void set_heap_start(u64 start);
   u64 set_heap_end(u64 end);  // gives the end that is in effect
+  u64 heap_start() const;
+  void set_stack_limit(u64 bytes);  // how far a grows_down mapping may grow (RLIMIT_STACK); 8 MiB if never called
 
   // Makes one access possible. EFAULT no mapping (SEGV_MAPERR), EACCES protection (SEGV_ACCERR), ENXIO beyond the end of the
   // object (SIGBUS), ENOMEM. Fault-around and 2 MiB pages happen in here. `stack_pointer` lets stacks grow.
@@ -115,12 +119,15 @@ class AddressSpace : public RefCounted<AddressSpace> {
   Result<void> resident(u64 address, u64 length, u8* bits) const;
   u64 mapped_bytes() const;
   u64 resident_bytes() const;
+  u64 peak_resident_bytes() const;
+  u64 private_bytes() const;  // resident and owned by this space
   u64 fault_count() const;
   u32 nub_space() const;
 
+  struct State;  // address_space_state.h
+
  private:
   AddressSpace();
-  struct State;
   Owned<State> state_;
 };
 

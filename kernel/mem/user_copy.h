@@ -31,6 +31,9 @@ Result<String> string_from_user(u64 from, size_t limit);
 Result<u32> load_user_u32(u64 address);
 Result<u32> compare_exchange_user_u32(u64 address, u32 expected, u32 desired);  // gives the old value
 
+// For the page-fault upcall: where the kernel goes on if the access at `rip` cannot be made possible; 0: not one of ours.
+u64 user_copy_fixup(u64 rip);
+
 template <typename T>
 Result<T> read_user(UserPtr<const T> from) {
   T value;

@@ -1,0 +1,117 @@
+// Page-table work of an address space, and what the image's policy allows to be executable.
+#include <algorithm>
+
+#include "kernel/log.h"
+#include "kernel/mem/address_space_state.h"
+
+namespace husk::mem {
+
+using State = AddressSpace::State;
+
+Error State::refuse_execution() {
+  if (!refusal_logged) {
+    refusal_logged = true;
+    log(LogLevel::warning,
+        "the program asked for executable memory that is or was writable: refused (EACCES). If it generates code at run time, build the image with --jit");
+  }
+  return Error(EACCES);
+}
+
+Result<void> State::check_policy(u32 protection, const MemoryObject* object) {
+  if ((protection & kProtExecute) == 0 || jit) return {};
+  if ((protection & kProtWrite) != 0) return refuse_execution();
+  if (object == nullptr || !object->immutable()) return refuse_execution();
+  return {};
+}
+
+// What the nub shall allow for one page; 0: it stays unmapped.
+u32 State::hardware_flags(const Mapping& m, PageEntry entry, u32 protection) const {
+  if (protection == 0) return 0;
+  u32 flags = platform::kRead;
+  if ((protection & kProtWrite) != 0 && (entry & kEntryWritable) != 0) flags |= platform::kWrite;
+  if ((protection & kProtExecute) != 0) {
+    flags |= platform::kExecute;
+    bool image = m.object && m.object->immutable() && (entry & kEntryOwned) == 0;
+    if (!image) flags |= platform::kJit;
+  }
+  return flags;
+}
+
+// Only where there are chunks: everything else was never mapped.
+Result<void> State::unmap_tables(platform::PageTableBatch& batch, u64 start, u64 end) {
+  u64 run_start = 0, run_end = 0;
+  for (Chunk* chunk = pages.find_from(start); chunk != nullptr && chunk->base < end; chunk = PageMap::next(chunk)) {
+    u64 from = std::max(chunk->base, start), to = std::min(chunk->base + kHugePageSize, end);
+    if (from != run_end) {
+      if (run_end > run_start) TRY(batch.unmap({run_start}, run_end - run_start));
+      run_start = from;
+    }
+    run_end = to;
+  }
+  if (run_end > run_start) TRY(batch.unmap({run_start}, run_end - run_start));
+  return {};
+}
+
+Result<void> State::map_tables(platform::PageTableBatch& batch, const Mapping& m, u64 start, u64 end, u32 protection) {
+  Result<void> done;
+  pages.for_each_run(start, end, [&](u64 address, u64 length, PageEntry entry) {
+    u32 flags = hardware_flags(m, entry, protection);
+    if (done && flags != 0) done = batch.map({address}, entry_frame(entry), length, flags);
+  });
+  return done;
+}
+
+Result<void> State::protect_tables(platform::PageTableBatch& batch, const Mapping& m, u32 protection) {
+  if (protection == 0) return unmap_tables(batch, m.start, m.end);
+  if (m.protection == 0) return map_tables(batch, m, m.start, m.end, protection);
+  Result<void> done;
+  u64 run_start = 0, run_end = 0;
+  u32 run_flags = 0;
+  auto emit = [&] {
+    if (done && run_end > run_start) done = batch.protect({run_start}, run_end - run_start, run_flags);
+  };
+  pages.for_each_run(m.start, m.end, [&](u64 address, u64 length, PageEntry entry) {
+    u32 flags = hardware_flags(m, entry, protection);
+    if (flags != run_flags || address - run_end >= kHugePageSize) {  // small holes do no harm
+      emit();
+      run_start = address;
+      run_flags = flags;
+    }
+    run_end = address + length;
+  });
+  emit();
+  return done;
+}
+
+Result<void> State::drop_pages(u64 start, u64 end) {
+  if (!is_aligned(start, kHugePageSize)) TRY(pages.split(start));
+  if (!is_aligned(end, kHugePageSize)) TRY(pages.split(end));
+  platform::PageTableBatch batch(space);
+  TRY(finish(batch, unmap_tables(batch, start, end)));
+  pages.clear(start, end);
+  return {};
+}
+
+// Needs no memory: a huge page that is cut by the range goes whole, and comes back by a fault.
+void State::drop_borrowed(u64 start, u64 end) {
+  const Chunk* first = pages.find(start);
+  const Chunk* last = pages.find(end - 1);
+  if (first != nullptr && first->huge != 0) start = first->base;
+  if (last != nullptr && last->huge != 0) end = last->base + kHugePageSize;
+  platform::PageTableBatch batch(space);
+  Result<void> done;
+  pages.for_each_run(start, end, [&](u64 address, u64 length, PageEntry entry) {
+    if (done && (entry & kEntryOwned) == 0) done = batch.unmap({address}, length);
+  });
+  HUSK_ASSERT(finish(batch, std::move(done)).ok());
+  pages.clear(start, end, PageMap::Which::borrowed);
+}
+
+// The object takes pages back: [first, first + count) of it.
+void Mapping::pages_removed(u64 first, u64 count) {
+  u64 own_first = offset / kPageSize, own_end = own_first + length() / kPageSize;
+  u64 from = std::max(first, own_first), to = std::min(count > ~u64{0} - first ? ~u64{0} : first + count, own_end);
+  if (from < to) space->drop_borrowed(start + (from - own_first) * kPageSize, start + (to - own_first) * kPageSize);
+}
+
+}  // namespace husk::mem
