@@ -45,7 +45,11 @@ class DynamicDirectory {
   ~DynamicDirectory() = default;
 };
 Result<void> add_dynamic(SyntheticDirectory& parent, std::string_view name, DynamicDirectory& directory);
+// Anything else; and what a directory has besides its fixed names (/proc/<pid>). Positions in list() start at 0 and are its own.
+Result<void> add_inode(SyntheticDirectory& parent, std::string_view name, Ref<vfs::Inode> inode);
+void set_rest(SyntheticDirectory& parent, DynamicDirectory& rest);
 // Inodes for dynamic directories.
+Result<Ref<vfs::Inode>> make_dynamic_inode(DynamicDirectory& directory);
 Result<Ref<vfs::Inode>> make_text_inode(TextFunction function, void* context);
 Result<Ref<vfs::Inode>> make_symlink_inode(std::string_view target);
 // A symlink whose following leads to an open file (/proc/self/fd/N): open() gives that file's inode opened anew, or the file itself.

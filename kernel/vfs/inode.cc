@@ -31,6 +31,7 @@ Result<Ref<Inode>> Inode::create_unnamed(u32) { return Error(is_directory() ? EO
 Result<String> Inode::read_link() { return Error(EINVAL); }
 Ref<File> Inode::linked_file() { return nullptr; }
 Result<void> Inode::set_attributes(const Attributes&) { return Error(EROFS); }
+Result<Ref<mem::MemoryObject>> Inode::memory_object(std::string_view) { return Error(ENODEV); }
 Result<void> Inode::truncate(u64) { return Error(is_directory() ? EISDIR : EINVAL); }
 
 Inode* Path::inode() const {

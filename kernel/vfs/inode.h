@@ -74,6 +74,8 @@ class Inode : public RefCounted<Inode> {
   // A fresh open file description. `flags` are O_*; O_TRUNC has been handled by the caller through truncate().
   virtual Result<Ref<File>> open(u32 flags) = 0;
   virtual Result<void> truncate(u64 size);
+  // What is mapped of a regular file; `name` is for /proc/self/maps. ENODEV
+  virtual Result<Ref<mem::MemoryObject>> memory_object(std::string_view name);
   bool is_directory() { return (stat().mode & 0170000) == 0040000; }
   bool is_symlink() { return (stat().mode & 0170000) == 0120000; }
 };

@@ -359,17 +359,20 @@ Result<void> Tree::rename(const Path& base, std::string_view from, const Path& n
   if (replaced.inode == moved.inode) return {};
   if (replaced.inode && !exchange && directory != onto_directory) return Error(directory ? ENOTDIR : EISDIR);
   if (moved.mounted || replaced.mounted) return Error(EBUSY);
+  String new_name = TRY(String::from(replaced.name));
   TRY(source.directory->inode->rename(moved.name, *target.directory->inode, replaced.name, flags));
   cache_->remove(&moved);
   cache_->remove(&replaced);
-  std::swap(moved.name, replaced.name);
-  std::swap(moved.parent, replaced.parent);
-  cache_->insert(&moved);
   if (exchange) {
+    replaced.name = std::move(moved.name);
+    replaced.parent = source.directory;
     cache_->insert(&replaced);
   } else {
     replaced.deleted = true;
   }
+  moved.name = std::move(new_name);
+  moved.parent = target.directory;
+  cache_->insert(&moved);
   return {};
 }
 
