@@ -23,6 +23,8 @@
 #include "kernel/random.h"
 #include "kernel/sched/traps.h"
 
+#pragma GCC diagnostic ignored "-Wstringop-overflow"  // g++ 12 sees a length of -1 in string_view::substr()
+
 namespace husk::linux {
 namespace {
 
@@ -32,13 +34,10 @@ constexpr u64 kStackGuard = 256 * kPageSize, kStackGapMin = 128 * kMiB, kStackIn
 constexpr int kScriptDepthMax = 5;
 constexpr size_t kScriptLineMax = 256;
 
-// Not inline: g++ 12 sees an impossible length otherwise.
-[[gnu::noinline]] Result<String> copy_text(std::string_view text) { return String::from(text); }
-
 u64 random_page_offset(u64 pages) { return configuration().randomise ? random_u64() % pages * kPageSize : 0; }
 
 Result<Ref<vfs::File>> open_executable(Program& program, const vfs::Path& base, std::string_view path) {
-  program.failed = TRY(copy_text(path));
+  program.failed = TRY(String::from(path));
   Ref<vfs::File> file = TRY(tree().open(base, path, O_RDONLY | O_CLOEXEC, 0));
   vfs::Stat stat = TRY(file->stat());
   if ((stat.mode & S_IFMT) != S_IFREG || (stat.mode & 0111) == 0) return Error(EACCES);
@@ -56,7 +55,7 @@ Result<String> use_script(Program& program, std::string_view line, std::string_v
   size_t argument_start = skip(end), argument_end = line.find_last_not_of(" \t\r") + 1;
   Vec<String> arguments;
   auto add = [&](std::string_view text) -> Result<void> {
-    String copy = TRY(copy_text(text));
+    String copy = TRY(String::from(text));
     return arguments.push_back(std::move(copy));
   };
   TRY(add(interpreter));
@@ -64,7 +63,7 @@ Result<String> use_script(Program& program, std::string_view line, std::string_v
   TRY(add(script));
   for (size_t i = 1; i < program.arguments.size(); ++i) TRY(arguments.push_back(std::move(program.arguments[i])));
   program.arguments = std::move(arguments);
-  return copy_text(interpreter);
+  return String::from(interpreter);
 }
 
 Result<void> read_interpreter(Program& program) {
@@ -246,7 +245,7 @@ Result<i64> execute(const vfs::Path& base, std::string_view path, u64 arguments,
     program.arguments = TRY(user_strings(arguments, budget));
     program.environment = TRY(user_strings(environment, budget));
     if (program.arguments.empty()) TRY(program.arguments.push_back(String{}));
-    program.name = TRY(copy_text(path));
+    program.name = TRY(String::from(path));
     TRY(prepare_program(program, base, path));
     kill_other_tasks();
     current_process().files = TRY(current_files().copy());
@@ -260,7 +259,7 @@ Result<i64> execute(const vfs::Path& base, std::string_view path, u64 arguments,
 }  // namespace
 
 Result<void> prepare_program(Program& program, const vfs::Path& base, std::string_view path) {
-  String current = TRY(copy_text(path));
+  String current = TRY(String::from(path));
   for (int depth = 0; depth <= kScriptDepthMax; ++depth) {
     program.file = TRY(open_executable(program, base, current));
     FileSource source(*program.file);
