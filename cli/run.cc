@@ -1,0 +1,187 @@
+// `husk run`: finds or makes the image, runs the machine in a jail, and says what the user asked to know.
+//
+// Order matters for speed: the virtual machine is made on another thread while the image is looked up; the jail closes last.
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <nlohmann/json.hpp>
+
+#include "abi/boot_config.h"
+#include "abi/image_format.h"
+#include "cli/configuration.h"
+#include "cli/crash_report.h"
+#include "cli/embedded.h"
+#include "cli/failure.h"
+#include "cli/program.h"
+#include "cli/terminal.h"
+#include "cli/timeline.h"
+#include "image/file.h"
+#include "vmm/monitor.h"
+#include "vmm/monitor_error.h"
+#include "vmm/qemu/qemu.h"
+#include "vmm/sandbox/sandbox.h"
+
+namespace husk::cli {
+namespace {
+
+constexpr const char* kLevels[] = {"error", "warning", "info", "debug"};
+
+// Messages of husk and of the guest's kernel: to stderr, a line each, right also while the terminal is raw.
+class Messages : public vmm::MonitorEvents {
+ public:
+  Messages(const RawTerminal& terminal, const ImageFiles& files) : terminal_(terminal), files_(files) {}
+  void log(u8 level, std::string_view text) override {
+    print("husk: guest " + std::string(kLevels[level < 4 ? level : 3]) + ": " + clean(text) + "\n");
+  }
+  void trace(std::string_view text) override { print(clean(text) + "\n"); }
+  void crash(std::span<const u8> record) override { print(describe_crash(record, files_, embedded_kernel())); }
+  void raw_terminal(bool) override {}
+  void print(const std::string& text) {
+    std::string out;
+    for (char c : text) {
+      if (c == '\n' && terminal_.active()) out += '\r';
+      out += c;
+    }
+    for (size_t done = 0; done < out.size();) {
+      ssize_t count = write(STDERR_FILENO, out.data() + done, out.size() - done);
+      if (count < 0 && errno != EINTR) return;
+      done += count < 0 ? 0 : static_cast<size_t>(count);
+    }
+  }
+
+ private:
+  static std::string clean(std::string_view text) {
+    std::string out(text);
+    for (char& c : out) {
+      if (static_cast<unsigned char>(c) < ' ' || c == 0x7f) c = c == '\t' ? ' ' : '?';
+    }
+    return out;
+  }
+  const RawTerminal& terminal_;
+  const ImageFiles& files_;
+};
+
+// Descriptors 0, 1 and 2 exist from now on: nothing that we open may become the program's output by accident.
+void ensure_standard_descriptors() {
+  for (int fd = 0; fd <= 2; ++fd) {
+    if (fcntl(fd, F_GETFD) < 0) (void)!open("/dev/null", fd == 0 ? O_RDONLY : O_WRONLY);
+  }
+}
+
+int block_signals() {
+  sigset_t set;
+  sigemptyset(&set);
+  for (int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH}) sigaddset(&set, signal);
+  sigprocmask(SIG_BLOCK, &set, nullptr);
+  return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+// Why KVM cannot be used at first sight, or "".
+std::string kvm_trouble() {
+  if (access("/dev/kvm", R_OK | W_OK) == 0) return "";
+  return std::string("/dev/kvm: ") + strerror(errno);
+}
+
+struct Image {
+  image::MappedFile file;
+  abi::ImageHeader header;
+  std::span<const u8> part(u64 offset, u64 size) const {
+    return image::slice(file.bytes(), offset, size).value_or(image::Bytes());
+  }
+};
+
+Image open_image(const std::string& path) {
+  Image image{image::MappedFile::open(path), {}};
+  auto header = image::read_at<abi::ImageHeader>(image.file.bytes(), abi::kImageHeaderOffset);
+  if (!header || header->magic != abi::kImageMagic) {
+    throw Failure(path + ": is not a husk image; build one with: husk build PROGRAM -o FILE", kStatusCannotRun);
+  }
+  image.header = *header;
+  return image;
+}
+
+class Run {
+ public:
+  Run(const RunOptions& options, u64 command_start_ns) : options_(options) { timeline_.command_start_ns = command_start_ns; }
+  int execute();
+
+ private:
+  bool choose_kvm();
+  vmm::MonitorResult run_machine(vmm::MonitorOptions& machine);
+  void say_how_it_went(const vmm::MonitorResult& result, Messages& messages);
+
+  const RunOptions& options_;
+  RawTerminal terminal_;
+  Timeline timeline_;
+  std::unique_ptr<vmm::Monitor> monitor_;
+  vmm::sandbox::Report jail_;
+};
+
+bool Run::choose_kvm() {
+  if (options_.hypervisor == "qemu") return false;
+  std::string trouble = kvm_trouble();
+  if (!trouble.empty() && options_.hypervisor == "kvm") throw Failure(trouble + "; see: husk doctor");
+  if (!trouble.empty()) {
+    fprintf(stderr, "husk: %s: running in QEMU without KVM, which is slower; see: husk doctor\n", trouble.c_str());
+    return false;
+  }
+  vmm::sandbox::detach(jail_);
+  monitor_ = std::make_unique<vmm::Monitor>();
+  return true;
+}
+
+vmm::MonitorResult Run::run_machine(vmm::MonitorOptions& machine) {
+  if (monitor_ == nullptr) return vmm::run_qemu(machine, {.machine = options_.machine});
+  machine.before_guest = [this] { vmm::sandbox::enter(jail_); };
+  return monitor_->run(machine);
+}
+
+int Run::execute() {
+  ensure_standard_descriptors();
+  signal(SIGPIPE, SIG_IGN);
+  // The name is judged first: "not found" is 127, whatever else is wrong.
+  Target target = find_target(options_.target);
+  vmm::sandbox::close_inherited_descriptors();
+  bool kvm = choose_kvm();
+  std::string path = target.is_image ? target.path : cached_image(target.path, options_);
+  Image image = open_image(path);
+  timeline_.image_ready_ns = monotonic_ns();
+  ImageFiles files(image.part(image.header.rootfs_offset, image.header.rootfs_size));
+  Messages messages(terminal_, files);
+
+  vmm::MonitorOptions machine;
+  machine.image_path = path;
+  machine.memory_size = align_up(options_.memory, kPageSize);
+  machine.config = make_configuration(image.part(image.header.config_offset, image.header.config_size), options_,
+                                       target.is_image ? "" : options_.target);
+  machine.stop_timeout_ns = options_.stop_timeout_ns;
+  machine.events = &messages;
+  machine.signal_fd = block_signals();
+  terminal_.start();
+  vmm::MonitorResult result = run_machine(machine);
+  terminal_.restore();
+  timeline_.kvm = kvm;
+  say_how_it_went(result, messages);
+  return result.status;
+}
+
+void Run::say_how_it_went(const vmm::MonitorResult& result, Messages& messages) {
+  if (!result.error.empty()) messages.print("husk: " + options_.target + ": " + result.error + "\n");
+  if (options_.timeline) messages.print(timeline_.describe(result, options_.json));
+}
+
+}  // namespace
+
+int run_command(const RunOptions& options, u64 command_start_ns) {
+  // SAFETY: leaked on purpose. Taking the machine apart piece by piece costs time that the kernel's own cleaning at exit does not.
+  Run* run = new Run(options, command_start_ns);
+  int status = run->execute();
+  fflush(stdout);
+  _exit(status);
+}
+
+}  // namespace husk::cli

@@ -1,0 +1,29 @@
+// The host's terminal in raw mode while a program of a machine has it: line editing and Ctrl-C are the guest kernel's.
+//
+// A guard, a child process, keeps a copy of the old mode and sets it again when we end without having done so (kill -9). When the
+// guard is killed, nothing is lost but that.
+#pragma once
+
+#include <sys/types.h>
+#include <termios.h>
+
+namespace husk::cli {
+
+class RawTerminal {
+ public:
+  RawTerminal() = default;
+  RawTerminal(const RawTerminal&) = delete;
+  ~RawTerminal() { restore(); }
+  // Does nothing unless stdin and stdout are terminals, and the terminal is ours (not in the background).
+  void start();
+  void restore();
+  bool active() const { return active_; }
+
+ private:
+  bool active_ = false;
+  termios saved_{};
+  int guard_pipe_ = -1;
+  pid_t guard_ = 0;
+};
+
+}  // namespace husk::cli
