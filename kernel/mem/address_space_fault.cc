@@ -215,7 +215,6 @@ Result<PhysAddr> State::source_of(Mapping& m, u64 page) {
 
 Result<u64> State::fill_copy(Mapping& m, u64 page, Window window, platform::PageTableBatch& batch) {
   TRY(pages.split(page));
-  Chunk* chunk = TRY(pages.ensure(page));
   (void)TRY(source_of(m, page));
   auto owned = [&](u64 at) { return (pages.get(at) & kEntryOwned) != 0; };
   u64 start = page, end = page + kPageSize;
@@ -226,23 +225,32 @@ Result<u64> State::fill_copy(Mapping& m, u64 page, Window window, platform::Page
     Result<FrameRun> run = allocate_run((end - at) / kPageSize, Zeroed::no);
     if (!run && at > page) return at;
     if (!run) return run.error();
-    u64 copied = 0;
-    for (; copied < run->pages; ++copied) {
-      u64 to = at + copied * kPageSize;
-      PhysAddr frame = run->start + copied * kPageSize;
-      Result<PhysAddr> source = source_of(m, to);
-      if (!source) break;  // beyond the end of the file
-      memcpy(direct(frame), direct(*source), kPageSize);
-      pages.put(*chunk, to, owned_entry(frame));
-    }
-    for (u64 i = copied; i < run->pages; ++i) release_frame(run->start + i * kPageSize);
+    u64 copied = copy_pages(m, at, run->start, run->pages);
     if (copied != 0) {
       TRY(batch.map({at}, run->start, copied * kPageSize, hardware_flags(m, owned_entry(run->start), m.protection)));
     }
-    if (copied < run->pages) return at + copied * kPageSize;
-    at += run->pages * kPageSize;
+    at += copied * kPageSize;
+    if (copied == run->pages) continue;
+    for (u64 i = copied; i < run->pages; ++i) release_frame(run->start + i * kPageSize);
+    if (at > page) return at;  // the end of the file, or memory for more is not there
+    if (start == page) return Error(ENOMEM);
+    return fill_copy(m, page, {page, page + kPageSize}, batch);
   }
   return end;
+}
+
+// Gives how many could be copied and entered.
+u64 State::copy_pages(Mapping& m, u64 address, PhysAddr frames, u64 count) {
+  for (u64 i = 0; i < count; ++i, address += kPageSize) {
+    Result<PhysAddr> source = source_of(m, address);
+    if (!source) return i;
+    Result<Chunk*> chunk = pages.ensure(address);
+    if (!chunk) return i;
+    PhysAddr frame = frames + i * kPageSize;
+    memcpy(direct(frame), direct(*source), kPageSize);
+    pages.put(**chunk, address, owned_entry(frame));
+  }
+  return count;
 }
 
 bool State::fill_huge_borrowed(Mapping& m, u64 page, Access access, platform::PageTableBatch& batch) {
@@ -264,7 +272,6 @@ Result<u64> State::fill_borrowed(Mapping& m, u64 page, Window window, Access acc
   Access wanted = writable ? Access::write : Access::read;
   if (fill_huge_borrowed(m, page, wanted, batch)) return align_down(page, kHugePageSize) + kHugePageSize;
   TRY(pages.split(page));
-  Chunk* chunk = TRY(pages.ensure(page));
   auto open = [&](u64 at) { return !satisfies(pages.get(at), access == Access::write ? access : Access::read); };
   u64 start = page, end = page + kPageSize;
   while (start > window.start && open(start - kPageSize)) start -= kPageSize;
@@ -278,6 +285,8 @@ Result<u64> State::fill_borrowed(Mapping& m, u64 page, Window window, Access acc
       at = page;  // a neighbour below cannot be had: the page itself may
       continue;
     }
+    // Only now: the object may have called invalidate(), which drops chunks that became empty.
+    Chunk* chunk = TRY(pages.ensure(at));
     u64 bytes = std::min(run->pages * kPageSize, end - at);
     for (u64 i = 0; i < bytes; i += kPageSize) pages.put(*chunk, at + i, borrowed_entry(run->start + i, flag));
     TRY(batch.map({at}, run->start, bytes, hardware_flags(m, borrowed_entry(run->start, flag), m.protection)));
