@@ -11,6 +11,11 @@
 #define HUSK_CPU_CALLED 0x98        // system calls that came by a call
 #define HUSK_CPU_TRAPPED 0xa0       // system calls that came by a trap
 #define HUSK_CPU_DISPATCH 0xa8      // table of system-call functions (tracing replaces it)
+#define HUSK_CPU_STACK_LIMIT 0xb0   // a trap in the kernel below this address of the stack is an overflow
+
+// Work::kWorkFullReturn for entry code, which finds kernel_work[0] here.
+#define HUSK_WORK_FULL_RETURN 8
+#define HUSK_VCPU_KERNEL_WORK (HUSK_VCPU_WORK + 1)
 
 // TrapFrame: what IRETQ takes first, so that a return restores every other register without moving rsp.
 #define HUSK_FRAME_RIP 0x00
@@ -80,7 +85,8 @@ Cpu& this_cpu();  // platform/fake
 #endif
 
 // Bits of VcpuShared::kernel_work[0]: reasons for the exit path to go the slow way.
-enum Work : u8 { kWorkReschedule = 1, kWorkSignal = 2, kWorkPlatform = 4 };
+// The second and fourth belong to the current thread and are kept with it.
+enum Work : u8 { kWorkReschedule = 1, kWorkSignal = 2, kWorkPlatform = 4, kWorkFullReturn = HUSK_WORK_FULL_RETURN };
 inline void raise_work(Work work) { this_cpu().shared->kernel_work[0] |= work; }
 
 }  // namespace husk

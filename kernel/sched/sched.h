@@ -19,6 +19,9 @@ enum class Wake : u8 { woken, timed_out, interrupted };
 enum class Interruptible : bool { no, yes };
 
 struct RunQueueTag;
+[[noreturn]] void exit_current();
+
+[[noreturn]] void exit_current();
 
 class Thread : public RefCounted<Thread>, public ListNode<RunQueueTag> {
  public:
@@ -43,6 +46,11 @@ class Thread : public RefCounted<Thread>, public ListNode<RunQueueTag> {
 
  private:
   friend struct Scheduler;
+  friend void start(Ref<Thread> thread);
+  friend void exit_current();
+  friend void yield();
+  friend void prepare_to_block();
+  friend Wake block(u64 deadline_ns, Interruptible interruptible);
   enum class State : u8 { created, ready, running, preparing, blocked, dead };
   struct Timeout : time::Timer {
     explicit Timeout(Thread& sleeper) : Timer(&expired), thread(sleeper) {}
@@ -65,7 +73,6 @@ class Thread : public RefCounted<Thread>, public ListNode<RunQueueTag> {
 
 Thread* current();
 void start(Ref<Thread> thread);         // makes it runnable; the scheduler holds a reference until it exits
-[[noreturn]] void exit_current();
 void yield();
 bool others_runnable();
 void set_fs_base(u64 base);             // of the current thread

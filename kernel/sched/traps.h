@@ -20,7 +20,6 @@ struct TrapHooks {
   // The thread is interrupted() and about to return to the program: delivers signals (changes the frame) or exits.
   // frame.orig_rax is the number of the system call that ends, or -1.
   void (*before_return)(TrapFrame& frame);
-  // A register dump of a kernel panic was made from `frame`: nothing for now.
 };
 void set_trap_hooks(const TrapHooks& hooks);
 
@@ -29,8 +28,8 @@ using SyscallFunction = i64 (*)(u64, u64, u64, u64, u64, u64);
 // kSyscallSlots entries, none null. Numbers beyond give ENOSYS without a call. May be changed at any time (tracing).
 void set_syscall_table(const SyscallFunction* table);
 
-// For system calls that changed the frame (rt_sigreturn, execve): the return takes every register from it. rax, too: the
-// result of the call that says so is ignored.
+// For system calls that changed the frame (rt_sigreturn, execve): the return takes every register from it. Only rax is the
+// call's result as ever: rt_sigreturn gives frame.rax. They set frame.orig_rax to -1. `rip` must be canonical, cs and ss stay.
 void return_with_frame();
 
 // The first way of a thread into the program, from its entry function: with every register as in frame(). A Thread::Entry
@@ -38,3 +37,8 @@ void return_with_frame();
 [[noreturn]] void enter_program();
 
 }  // namespace husk::sched
+
+namespace husk {
+// husk::panic with the registers and the backtrace of where a trap hit. Defined by kernel/boot.
+[[noreturn]] void panic_with_registers(const TrapFrame& frame, const char* message);
+}  // namespace husk

@@ -1,0 +1,220 @@
+#include "kernel/sched/sched.h"
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <string>
+
+#include "kernel/mem/frames.h"
+#include "platform/fake/fake.h"
+#include "platform/platform.h"
+
+namespace husk::sched {
+namespace {
+
+class SchedTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    platform::fake::reset();
+    time::init(platform::fake::kTicksPerSecond, 0, 0, 0);
+    mem::init_frames(platform::fake::boot_info());
+    init(this_cpu().shared);
+  }
+  Ref<Thread> spawn(std::function<void()> body) {
+    auto* owned = new std::function<void()>(std::move(body));
+    auto thread = Thread::create(
+        [](void* argument) {
+          auto* function = static_cast<std::function<void()>*>(argument);
+          (*function)();
+          delete function;
+        },
+        owned);
+    EXPECT_TRUE(thread.ok());
+    Ref<Thread> result = thread.release();
+    start(result);
+    return result;
+  }
+  std::string trace;
+};
+
+TEST_F(SchedTest, threads_take_turns) {
+  for (char name : {'a', 'b', 'c'}) {
+    spawn([&, name] {
+      for (int i = 0; i < 3; ++i) {
+        trace += name;
+        yield();
+      }
+    });
+  }
+  run_until_quiet();
+  EXPECT_EQ(trace, "abcabcabc");
+}
+
+TEST_F(SchedTest, sleep_ends_at_its_deadline) {
+  Wake reason{};
+  u64 woke_ns = 0;
+  spawn([&] {
+    prepare_to_block();
+    reason = block(1'000'000, Interruptible::yes);
+    woke_ns = time::monotonic_ns();
+  });
+  run_until_quiet();
+  EXPECT_EQ(reason, Wake::timed_out);
+  EXPECT_GE(woke_ns, 1'000'000u);
+  EXPECT_LT(woke_ns, 1'000'010u);
+}
+
+TEST_F(SchedTest, deadline_in_the_past_does_not_sleep) {
+  Wake reason{};
+  platform::fake::advance(100);
+  spawn([&] {
+    prepare_to_block();
+    reason = block(50, Interruptible::no);
+  });
+  run_until_quiet();
+  EXPECT_EQ(reason, Wake::timed_out);
+}
+
+TEST_F(SchedTest, wake_between_prepare_and_block_is_not_lost) {
+  Wake reason{};
+  spawn([&] {
+    prepare_to_block();
+    wake(current());
+    reason = block(time::kForever, Interruptible::no);
+    trace += "x";
+  });
+  run_until_quiet();
+  EXPECT_EQ(trace, "x");
+  EXPECT_EQ(reason, Wake::woken);
+}
+
+TEST_F(SchedTest, interrupt_ends_only_interruptible_waits) {
+  Wake first{}, second{}, third{};
+  Ref<Thread> sleeper = spawn([&] {
+    prepare_to_block();
+    first = block(1000, Interruptible::no);
+    prepare_to_block();
+    second = block(time::kForever, Interruptible::yes);
+    current()->clear_interrupt();
+    prepare_to_block();
+    third = block(time::monotonic_ns() + 10, Interruptible::yes);
+  });
+  spawn([&] { sleeper->interrupt(); });
+  run_until_quiet();
+  EXPECT_EQ(first, Wake::timed_out);
+  EXPECT_EQ(second, Wake::interrupted);
+  EXPECT_EQ(third, Wake::timed_out);
+}
+
+TEST_F(SchedTest, work_bits_follow_their_thread) {
+  u8 in_a = 0, in_b = 0;
+  Ref<Thread> a = spawn([&] {
+    yield();
+    in_a = this_cpu().shared->kernel_work[0];
+  });
+  spawn([&] {
+    a->interrupt();
+    in_b = this_cpu().shared->kernel_work[0];
+  });
+  run_until_quiet();
+  EXPECT_EQ(in_a & kWorkSignal, kWorkSignal);
+  EXPECT_EQ(in_b & kWorkSignal, 0);
+}
+
+TEST_F(SchedTest, wake_one_stops_behind_an_exclusive_waiter) {
+  struct Item : Waiter {
+    void notify(u32 events) override { seen |= events; }
+    u32 seen = 0;
+  } plain, exclusive, behind;
+  WaitQueue queue;
+  queue.add(&plain);
+  queue.add_exclusive(&exclusive);
+  queue.add(&behind);
+  queue.wake_one(4);
+  EXPECT_EQ(plain.seen, 4u);
+  EXPECT_EQ(exclusive.seen, 4u);
+  EXPECT_EQ(behind.seen, 0u);
+  for (Waiter* waiter : {&plain, &exclusive, &behind}) WaitQueue::remove(waiter);
+}
+
+TEST_F(SchedTest, wait_queue_wakes_and_times_out) {
+  WaitQueue queue;
+  Wake woken{}, late{};
+  spawn([&] { woken = queue.wait(); });
+  spawn([&] {
+    queue.wake_all();
+    late = queue.wait(500);
+  });
+  run_until_quiet();
+  EXPECT_EQ(woken, Wake::woken);
+  EXPECT_EQ(late, Wake::timed_out);
+  EXPECT_TRUE(queue.empty());
+}
+
+TEST_F(SchedTest, slice_ends_when_others_wait_and_the_clock_says_so) {
+  spawn([&] {
+    spawn([&] { trace += "b"; });
+    for (int i = 0; i < 4; ++i) {
+      platform::fake::advance(3'000'000);
+      this_cpu().shared->interrupt_pending = 1;
+      handle_work();
+      trace += "a";
+    }
+  });
+  run_until_quiet();
+  EXPECT_EQ(trace, "abaaa");
+}
+
+TEST_F(SchedTest, what_a_device_wakes_runs_before_a_busy_thread) {
+  struct Device : Poller {
+    bool poll() override {
+      if (!interrupt) return false;
+      interrupt = false;
+      queue.wake_all();
+      return true;
+    }
+    bool interrupt = false;
+    WaitQueue queue;
+  };
+  static Device device;
+  register_poller(&device);
+  spawn([&] {
+    (void)device.queue.wait();
+    trace += "io ";
+  });
+  for (int i = 0; i < 2; ++i) {
+    spawn([&] {
+      device.interrupt = trace.empty();
+      this_cpu().shared->interrupt_pending = 1;
+      handle_work();
+      trace += "busy ";
+    });
+  }
+  run_until_quiet();
+  EXPECT_EQ(trace, "io busy busy ");
+  device.unlink();
+}
+
+TEST_F(SchedTest, ten_thousand_threads_give_their_stacks_back) {
+  run_until_quiet();
+  for (int round = 0; round < 100; ++round) {
+    for (int i = 0; i < 100; ++i) spawn([&] { yield(); });
+    run_until_quiet();
+  }
+  u64 free = mem::memory_statistics().free;
+  for (int i = 0; i < 100; ++i) spawn([&] { yield(); });
+  run_until_quiet();
+  EXPECT_EQ(mem::memory_statistics().free, free);
+  EXPECT_GT(statistics().switches, 20'000u);
+}
+
+TEST_F(SchedTest, run_time_and_never_started_threads) {
+  Ref<Thread> worker = spawn([&] { platform::fake::advance(1234); });
+  auto unused = Thread::create([](void*) {}, nullptr);
+  EXPECT_EQ(unused.value()->frame()->cs, static_cast<u64>(HUSK_USER_CS));
+  run_until_quiet();
+  EXPECT_EQ(worker->run_time_ns(), 1234u);
+}
+
+}  // namespace
+}  // namespace husk::sched
