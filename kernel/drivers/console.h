@@ -30,6 +30,7 @@ bool output_ready(Stream stream);
 sched::WaitQueue& output_queue(Stream stream);
 
 // A control record (guest → monitor). Callable from panic: polls instead of blocking if `may_block` is false.
+bool has_control_console();
 void send_record(abi::RecordType type, std::span<const u8> body, bool may_block);
 // Records from the monitor other than input_end and output_closed (window size, signals) come here, in kernel context.
 using RecordHandler = void (*)(abi::RecordType type, std::span<const u8> body);

@@ -1,0 +1,35 @@
+// One virtio console: its device, two queues, and the streams on them.
+#pragma once
+
+#include "kernel/drivers/console_input.h"
+#include "kernel/drivers/console_output.h"
+#include "kernel/sched/sched.h"
+
+namespace husk::drivers {
+
+class Channel {
+ public:
+  // Sets up the queues and begins to start the device; finish_start() is called when all devices have come so far.
+  static Result<Owned<Channel>> create(Owned<virtio::Transport> transport);
+  Result<void> finish_start() { return transport_->finish_start(); }
+
+  InputStream& input() { return *input_; }
+  OutputStream& output() { return *output_; }
+  sched::WaitQueue input_waiters, output_waiters;
+  bool output_closed = false;  // the reader is gone: EPIPE
+
+  // True if something moved. Wakes who waits for it.
+  bool poll();
+  bool somebody_waits() const { return !input_waiters.empty() || !output_waiters.empty(); }
+
+ private:
+  Channel() = default;
+  void stop_if_broken();
+  Owned<virtio::Transport> transport_;
+  Owned<virtio::Virtqueue> receive_, transmit_;
+  Owned<InputStream> input_;
+  Owned<OutputStream> output_;
+  bool stopped_ = false;
+};
+
+}  // namespace husk::drivers

@@ -1,0 +1,312 @@
+// Wires the three consoles together and does the waiting; see console.h. State lives in one object for the life of the machine.
+#include "kernel/drivers/console.h"
+
+#include <algorithm>
+
+#include "kernel/drivers/channel.h"
+#include "kernel/drivers/devices.h"
+#include "kernel/drivers/record_reader.h"
+#include "kernel/drivers/serial.h"
+#include "kernel/log.h"
+#include "kernel/mem/frames.h"
+#include "kernel/time/time.h"
+#include "kernel/vfs/file.h"
+#include "platform/platform.h"
+
+namespace husk::drivers {
+
+namespace {
+
+constexpr u32 kChannels = 3;
+constexpr u64 kPollPeriodNs = 500'000;         // a PC has no device interrupts that ring 3 could get
+constexpr u64 kOtherStreamWaitNs = 10'000'000;
+constexpr u64 kRecordPatienceNs = 2 * time::kNsPerSecond;
+
+void poll_timer_fired(time::Timer& timer);
+
+class Consoles final : public sched::Poller {
+ public:
+  Result<void> init(const abi::BootInfo& info);
+  bool poll() override;
+  // Before somebody waits: makes sure that the devices are looked at.
+  void expect_events() {
+    if (is_pc_ && !poll_timer_.armed()) poll_timer_.arm(time::monotonic_ns() + kPollPeriodNs);
+  }
+  void poll_timer() {
+    poll();
+    for (auto& channel : channels_)
+      if (channel && channel->somebody_waits()) expect_events();
+    if (!serial_waiters_.empty()) expect_events();
+  }
+  // stderr shares the first console on machines that have only one.
+  Channel* channel(Stream stream) {
+    auto& own = channels_[static_cast<u32>(stream)];
+    return own || stream != Stream::error ? own.get() : channels_[0].get();
+  }
+  sched::WaitQueue& serial_waiters() { return serial_waiters_; }
+  bool has_serial() const { return is_pc_; }
+  RecordHandler handler = nullptr;
+
+ private:
+  static void take_record(void* self, abi::RecordType type, std::span<const u8> body) {
+    static_cast<Consoles*>(self)->take_record(type, body);
+  }
+  void take_record(abi::RecordType type, std::span<const u8> body);
+  void read_records(Channel& control);
+  Owned<Channel> channels_[kChannels];
+  RecordReader records_{take_record, this};
+  sched::WaitQueue serial_waiters_;
+  time::Timer poll_timer_{poll_timer_fired};
+  bool is_pc_ = false;
+};
+
+constinit Consoles* consoles = nullptr;
+
+void poll_timer_fired(time::Timer&) { consoles->poll_timer(); }
+
+Result<void> Consoles::init(const abi::BootInfo& info) {
+  is_pc_ = info.machine == abi::MachineKind::pc;
+  virtio::RegisterList registers;
+  PhysAddr batch_page = TRY(mem::allocate_frames(0, mem::Zeroed::no));
+  auto devices = TRY(find_devices(info, batch_page, registers));
+  u32 found = 0;
+  for (auto& device : devices) {
+    if (device->id() == abi::virtio::DeviceId::console && found < kChannels)
+      channels_[found++] = TRY(Channel::create(std::move(device)));
+    else if (device->id() == abi::virtio::DeviceId::rng && is_pc_)  // the monitor's seed is as good
+      (void)start_entropy(std::move(device)).ok();
+  }
+  for (auto& channel : channels_)
+    if (channel) TRY(channel->finish_start());
+  mem::free_frames(batch_page, 0);
+  if (found < kChannels && !is_pc_) return Error(ENODEV);
+  if (Channel* control = channel(Stream::control)) TRY(control->input().want());
+  sched::register_poller(this);
+  return {};
+}
+
+bool Consoles::poll() {
+  bool any = false;
+  for (auto& channel : channels_)
+    if (channel) any |= channel->poll();
+  if (Channel* control = channel(Stream::control)) read_records(*control);
+  if (is_pc_ && !serial_waiters_.empty() && serial_has_input()) serial_waiters_.wake_all(vfs::kIn);
+  return any;
+}
+
+void Consoles::read_records(Channel& control) {
+  while (control.input().has_bytes()) {
+    u8 bytes[256];
+    vfs::IoSegment segment = vfs::IoBuffer::kernel_segment(bytes, sizeof(bytes));
+    vfs::IoBuffer buffer({&segment, 1}, vfs::IoBuffer::Memory::kernel);
+    Result<size_t> size = control.input().read(buffer);
+    if (!size.ok()) return;
+    bool was_deaf = records_.deaf();
+    records_.feed({bytes, *size});
+    if (records_.deaf() && !was_deaf) log(LogLevel::error, "control console: malformed record; not listening any more");
+    if (!control.input().has_bytes()) (void)control.input().want().ok();
+  }
+}
+
+// Sizes have been checked by the reader.
+void Consoles::take_record(abi::RecordType type, std::span<const u8> body) {
+  Channel& standard = *channel(Stream::input_output);
+  if (type == abi::RecordType::input_end) {
+    u64 bytes;
+    memcpy(&bytes, body.data(), sizeof(bytes));
+    standard.input().set_end(bytes);
+    standard.input_waiters.wake_all(vfs::kIn);
+  } else if (type == abi::RecordType::output_closed) {
+    u32 number;
+    memcpy(&number, body.data(), sizeof(number));
+    if (number != 1 && number != 2) return;
+    Channel& closed = *channel(number == 1 ? Stream::input_output : Stream::error);
+    closed.output_closed = true;
+    closed.output_waiters.wake_all(vfs::kOut | vfs::kErr);
+  } else if (handler != nullptr) {
+    handler(type, body);
+  }
+}
+
+Result<size_t> read_serial(vfs::IoBuffer& buffer, bool nonblocking) {
+  while (!serial_has_input()) {
+    if (nonblocking) return Error(EAGAIN);
+    consoles->expect_events();
+    if (consoles->serial_waiters().wait() == sched::Wake::interrupted) return Error(EINTR);
+  }
+  size_t done = 0;
+  while (buffer.remaining() > 0 && serial_has_input()) {
+    u8 byte = serial_read();
+    done += TRY(buffer.put(&byte, 1));
+  }
+  return done;
+}
+
+Result<size_t> write_serial(vfs::IoBuffer& buffer) {
+  size_t done = 0;
+  while (buffer.remaining() > 0) {
+    u8 bytes[64];
+    Result<size_t> size = buffer.take(bytes, std::min(sizeof(bytes), buffer.remaining()));
+    if (!size.ok() && done == 0) return size.error();
+    if (!size.ok() || *size == 0) break;
+    serial_write({bytes, *size});
+    done += *size;
+  }
+  return done;
+}
+
+// Two streams often end in one terminal or pipe, where the order of writes must be the program's: lets the other stream
+// arrive first. Not for ever: its reader may wait for this one.
+void let_other_stream_finish(Stream stream) {
+  Channel* other = consoles->channel(stream == Stream::error ? Stream::input_output : Stream::error);
+  if (other == nullptr || other == consoles->channel(stream) || other->output_closed) return;
+  u64 deadline = 0;
+  while (!other->output().idle() && !other->poll()) {
+    u64 now = time::monotonic_ns();
+    if (deadline == 0) deadline = now + kOtherStreamWaitNs;
+    if (now >= deadline) return;
+    consoles->expect_events();
+    other->output().want_interrupt();
+    if (other->poll()) continue;
+    if (other->output_waiters.wait(deadline) != sched::Wake::woken) return;
+  }
+}
+
+bool has_room(Channel& channel) {
+  channel.poll();
+  return channel.output().roomy() || channel.output().idle() || channel.output_closed;
+}
+
+// Sleeps until a write can go on. EINTR.
+Result<void> wait_for_room(Channel& channel, sched::Interruptible interruptible) {
+  consoles->expect_events();
+  channel.output().want_interrupt();
+  if (has_room(channel)) return {};
+  if (channel.output_waiters.wait(time::kForever, interruptible) == sched::Wake::interrupted) return Error(EINTR);
+  return {};
+}
+
+// For callers that may not sleep.
+void pause() { asm volatile("pause"); }
+
+void write_record_polling(Channel& control, const abi::RecordHeader& header, std::span<const u8> body) {
+  vfs::IoSegment segments[] = {vfs::IoBuffer::kernel_segment(&header, sizeof(header)),
+                               vfs::IoBuffer::kernel_segment(body.data(), body.size())};
+  vfs::IoBuffer buffer(segments, vfs::IoBuffer::Memory::kernel);
+  u64 deadline = time::monotonic_ns() + kRecordPatienceNs;
+  while (buffer.remaining() > 0 && time::monotonic_ns() < deadline) {
+    if (!control.output().write(buffer).ok()) return;
+    pause();
+  }
+}
+
+}  // namespace
+
+Result<void> init_consoles(const abi::BootInfo& info) {
+  auto made = TRY(make_owned<Consoles>());
+  consoles = made.release();
+  return consoles->init(info);
+}
+
+Result<size_t> read_input(vfs::IoBuffer& buffer, bool nonblocking) {
+  Channel* channel = consoles->channel(Stream::input_output);
+  if (buffer.remaining() == 0) return size_t{0};
+  if (channel == nullptr) return consoles->has_serial() ? read_serial(buffer, nonblocking) : Result<size_t>(size_t{0});
+  InputStream& input = channel->input();
+  for (;;) {
+    consoles->poll();
+    if (input.has_bytes()) {
+      size_t done = TRY(input.read(buffer));
+      if (input.streaming()) (void)input.want().ok();
+      return done;
+    }
+    if (input.at_end()) return size_t{0};
+    TRY(input.want());
+    if (input.has_bytes()) continue;
+    if (nonblocking) return Error(EAGAIN);
+    consoles->expect_events();
+    if (channel->input_waiters.wait() == sched::Wake::interrupted) return Error(EINTR);
+  }
+}
+
+bool input_ready() {
+  Channel* channel = consoles->channel(Stream::input_output);
+  consoles->expect_events();
+  if (channel == nullptr) return !consoles->has_serial() || serial_has_input();
+  consoles->poll();
+  InputStream& input = channel->input();
+  return input.has_bytes() || input.at_end() || !input.want().ok() || input.has_bytes();
+}
+
+sched::WaitQueue& input_queue() {
+  Channel* channel = consoles->channel(Stream::input_output);
+  return channel != nullptr ? channel->input_waiters : consoles->serial_waiters();
+}
+
+Result<size_t> write_output(Stream stream, vfs::IoBuffer& buffer, bool nonblocking) {
+  Channel* channel = consoles->channel(stream);
+  if (channel == nullptr) return consoles->has_serial() ? write_serial(buffer) : Result<size_t>(Error(EIO));
+  let_other_stream_finish(stream);
+  size_t done = 0;
+  for (;;) {
+    if (channel->output_closed) return done > 0 ? Result<size_t>(done) : Error(EPIPE);
+    Result<size_t> step = channel->output().write(buffer);
+    if (!step.ok()) return done > 0 ? Result<size_t>(done) : step.error();
+    done += *step;
+    if (buffer.remaining() == 0) return done;
+    if (nonblocking) return done > 0 ? Result<size_t>(done) : Error(EAGAIN);
+    Result<void> waited = wait_for_room(*channel, sched::Interruptible::yes);
+    if (!waited.ok()) return done > 0 ? Result<size_t>(done) : waited.error();
+  }
+}
+
+bool output_ready(Stream stream) {
+  Channel* channel = consoles->channel(stream);
+  if (channel == nullptr || has_room(*channel)) return true;
+  consoles->expect_events();
+  channel->output().want_interrupt();
+  return has_room(*channel);
+}
+
+sched::WaitQueue& output_queue(Stream stream) {
+  Channel* channel = consoles->channel(stream);
+  return channel != nullptr ? channel->output_waiters : consoles->serial_waiters();
+}
+
+void send_record(abi::RecordType type, std::span<const u8> body, bool may_block) {
+  Channel* control = consoles != nullptr ? consoles->channel(Stream::control) : nullptr;
+  HUSK_ASSERT(body.size() <= abi::kRecordSizeMax);
+  if (control == nullptr || control->output_closed) return;
+  abi::RecordHeader header{type, static_cast<u32>(body.size())};
+  std::span<const u8> head(reinterpret_cast<const u8*>(&header), sizeof(header));
+  while (!control->output().write_all(head, body)) {
+    // A record larger than the ring can get goes in pieces; polling, so that no other record comes between.
+    if (!may_block || control->output().idle()) return write_record_polling(*control, header, body);
+    (void)wait_for_room(*control, sched::Interruptible::no).ok();
+  }
+}
+
+bool has_control_console() { return consoles != nullptr && consoles->channel(Stream::control) != nullptr; }
+
+void set_record_handler(RecordHandler handler) { consoles->handler = handler; }
+
+// The husk monitor takes what is published even after power-off; other machines forget it.
+void drain_output() {
+  if (consoles == nullptr) return;
+  for (Stream stream : {Stream::input_output, Stream::error, Stream::control}) {
+    Channel* channel = consoles->channel(stream);
+    if (channel == nullptr) continue;
+    OutputStream& output = channel->output();
+    auto drained = [&] { return consoles->has_serial() ? output.idle() : output.all_published(); };
+    while (!drained() && !channel->output_closed) {
+      if (output.poll()) continue;
+      output.want_interrupt();
+      if (output.poll()) continue;
+      if (consoles->has_serial()) platform::arm_timer(platform::ticks() + time::ns_to_ticks(kPollPeriodNs));
+      platform::halt();
+      consoles->poll();
+    }
+  }
+}
+
+}  // namespace husk::drivers

@@ -1,0 +1,71 @@
+// virtio over MMIO, version 2 (virtio 1.2 §4.2.2): the husk monitor's devices and QEMU's microvm.
+//
+// An access to a register leaves the machine, which is dear (27 µs on the machines this was made for). Under the husk
+// monitor accesses are therefore collected and done by one store (abi/monitor_device.h, MonitorBatch).
+#pragma once
+
+#include "abi/boot_info.h"
+#include "abi/monitor_device.h"
+#include "kernel/drivers/virtio/transport.h"
+
+namespace husk::drivers::virtio {
+
+// Register accesses in order. Reads are asked for with read() and looked up by their number after run(). Needed only until
+// the devices run.
+class RegisterList {
+ public:
+  // `window` is the virtual address of a device's registers.
+  Result<void> write(u64 window, u32 offset, u32 value) { return push(window, offset, value, false); }
+  Result<size_t> read(u64 window, u32 offset) {
+    TRY(push(window, offset, 0, true));
+    return accesses_.size() - 1;
+  }
+  void run();  // what was added since the last run
+  u32 value(size_t index) const { return accesses_[index].value; }
+  // Where the monitor's batch register is and the page that it reads; without that every access is made singly.
+  void use_monitor(u64 monitor_window, u64 first_virtio_window, u8* page, PhysAddr physical);
+
+ private:
+  struct Access {
+    u64 address;
+    u32 value;
+    bool is_read;
+  };
+  Result<void> push(u64 window, u32 offset, u32 value, bool is_read) {
+    return accesses_.push_back({window + offset, value, is_read});
+  }
+  size_t run_batch(size_t from);
+  Vec<Access> accesses_;
+  size_t done_ = 0;
+  u64 batch_register_ = 0;
+  u64 windows_base_ = 0;
+  abi::MonitorBatch* batch_ = nullptr;
+  PhysAddr batch_physical_;
+};
+
+constexpr u32 kProbedQueuesMax = 2;
+
+class MmioTransport final : public Transport {
+ public:
+  // All windows that hold a version-2 device with an id other than 0, in the order of the windows.
+  static Result<Vec<Owned<MmioTransport>>> probe(std::span<const abi::DeviceWindow> windows, RegisterList& registers);
+
+  abi::virtio::DeviceId id() const override { return id_; }
+  u64 features() const override { return features_; }
+  u16 queue_size_max(u32 queue) const override { return queue < kProbedQueuesMax ? queue_size_max_[queue] : u16{0}; }
+  Result<void> start(u64 features, std::span<Virtqueue* const> queues) override;
+  Result<void> finish_start() override;
+  void notify(u32 queue) override;
+  void stop() override;
+
+ private:
+  MmioTransport(u64 window, RegisterList& registers) : window_(window), registers_(registers) {}
+  u64 window_;
+  RegisterList& registers_;  // not used after finish_start()
+  size_t status_at_ = 0;
+  abi::virtio::DeviceId id_ = abi::virtio::DeviceId::none;
+  u64 features_ = 0;
+  u16 queue_size_max_[kProbedQueuesMax] = {};
+};
+
+}  // namespace husk::drivers::virtio
