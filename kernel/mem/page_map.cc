@@ -148,10 +148,11 @@ Result<void> PageMap::move(u64 from, u64 to, u64 length) {
       if (chunk->table[index_of(at)] != 0) TRY(ensure(at - from + to));
     }
   }
+  // Chunks may come, go and move under the loop, so that it goes on by address.
   for (Chunk* chunk = find_from(from); chunk != nullptr && chunk->base < from + length;) {
-    Chunk* following = next(chunk);
+    u64 base = chunk->base;
     if (chunk->huge != 0) {
-      u64 target = chunk->base - from + to;
+      u64 target = base - from + to;
       if (Chunk* unused = find(target); unused != nullptr) {
         HUSK_ASSERT(unused->used == 0);
         drop(unused);
@@ -161,7 +162,7 @@ Result<void> PageMap::move(u64 from, u64 to, u64 length) {
       chunk->base = target;
       chunks_.insert(chunk);
     } else {
-      for (u64 at = std::max(chunk->base, from); at < std::min(chunk->base + kHugePageSize, from + length); at += kPageSize) {
+      for (u64 at = std::max(base, from); at < std::min(base + kHugePageSize, from + length); at += kPageSize) {
         PageEntry& slot = chunk->table[index_of(at)];
         if (slot == 0) continue;
         account(slot, -1);
@@ -169,10 +170,10 @@ Result<void> PageMap::move(u64 from, u64 to, u64 length) {
         slot = 0;
         --chunk->used;
       }
-      if (chunk->used == 0) drop(chunk);
     }
-    chunk = following;
+    chunk = find_from(base + kHugePageSize);
   }
+  clear(from, from + length);  // what is left are chunks without entries
   return {};
 }
 
