@@ -29,12 +29,18 @@ bool InputStream::add_buffer(unsigned order) {
   return false;
 }
 
+void InputStream::double_buffers() {
+  auto more = std::count_if(buffers_, buffers_ + kBuffersMax, [](const Buffer& b) { return b.state != State::unused; });
+  while (more-- > 0 && add_buffer(kBigOrder)) {
+  }
+}
+
 Result<void> InputStream::want() {
   if (queue_.broken()) return Error(EIO);
   if (buffers_[0].state == State::unused && !add_buffer(0)) return Error(ENOMEM);
   if (has_bytes() && !streaming_) return {};
   constexpr u64 kAllBuffers = u64{kBuffersMax} << (kPageShift + kBigOrder);
-  if (streaming_ && mem::memory_statistics().free / kFreeShare >= kAllBuffers) add_buffer(kBigOrder);
+  if (streaming_ && mem::memory_statistics().free / kFreeShare >= kAllBuffers) double_buffers();
   for (Buffer& buffer : buffers_)
     if (buffer.state == State::idle) offer(buffer);
   if (queue_.publish()) transport_.notify(queue_index_);

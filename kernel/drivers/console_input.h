@@ -41,6 +41,7 @@ class InputStream {
     u32 capacity() const { return static_cast<u32>(kPageSize << order); }
   };
   bool add_buffer(unsigned order);
+  void double_buffers();
   void offer(Buffer& buffer);
   void arrived(u16 id, u32 length);
   void finish_front();
