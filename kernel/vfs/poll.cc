@@ -1,0 +1,58 @@
+// poll(2) over any files: one waiter per file wakes the thread.
+#include "kernel/vfs/file.h"
+
+namespace husk::vfs {
+
+namespace {
+
+class ThreadWaiter final : public sched::Waiter {
+ public:
+  explicit ThreadWaiter(sched::Thread* thread) : thread_(thread) {}
+  ThreadWaiter(ThreadWaiter&& other) noexcept : thread_(other.thread_) {}
+  ~ThreadWaiter() { sched::WaitQueue::remove(this); }
+  void notify(u32) override { sched::wake(thread_); }
+
+ private:
+  sched::Thread* thread_;
+};
+
+size_t check(PollItem* items, size_t count) {
+  size_t ready = 0;
+  for (size_t i = 0; i < count; ++i) {
+    PollItem& item = items[i];
+    if (!item.file) {
+      ready += item.result != 0 ? 1 : 0;  // the caller's: kInvalid
+      continue;
+    }
+    item.result = item.file->poll_events() & (item.events | kErr | kHup | kInvalid);
+    ready += item.result != 0 ? 1 : 0;
+  }
+  return ready;
+}
+
+}  // namespace
+
+Result<size_t> poll(PollItem* items, size_t count, u64 deadline_ns) {
+  if (size_t ready = check(items, count); ready > 0 || deadline_ns == 0) return ready;
+  Vec<ThreadWaiter> waiters;
+  TRY(waiters.reserve(count));
+  for (size_t i = 0; i < count; ++i) {
+    sched::WaitQueue* queue = items[i].file ? items[i].file->wait_queue() : nullptr;
+    if (queue == nullptr) continue;
+    TRY(waiters.push_back(ThreadWaiter(sched::current())));
+    queue->add(&waiters.back());
+  }
+  for (;;) {
+    sched::prepare_to_block();
+    size_t ready = check(items, count);
+    // With something ready this ends the preparation at once.
+    sched::Wake wake = sched::block(ready > 0 ? 0 : deadline_ns, sched::Interruptible::yes);
+    if (ready > 0) return ready;
+    if (wake == sched::Wake::woken) continue;
+    ready = check(items, count);
+    if (ready == 0 && wake == sched::Wake::interrupted) return Error(EINTR);
+    return ready;
+  }
+}
+
+}  // namespace husk::vfs
