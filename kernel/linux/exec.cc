@@ -18,12 +18,11 @@
 #include "kernel/linux/signal_frame.h"
 #include "kernel/linux/stack_image.h"
 #include "kernel/linux/syscall.h"
+#include "kernel/linux/timers.h"
 #include "kernel/linux/vdso.h"
 #include "kernel/mem/user_copy.h"
 #include "kernel/random.h"
 #include "kernel/sched/traps.h"
-
-#pragma GCC diagnostic ignored "-Wstringop-overflow"  // g++ 12 sees a length of -1 in string_view::substr()
 
 namespace husk::linux {
 namespace {
@@ -287,6 +286,7 @@ Result<void> replace_image(Program& program) {
   TRY(map_program(process, program));
   u64 stack_pointer = TRY(make_stack(process, program, place.top));
   reset_signals(process);
+  delete_posix_timers(process);
   name_task(task, program.name);
   process.executable_path = program.file->path;
   process.executable = TRY(tree().path_of(program.file->path));

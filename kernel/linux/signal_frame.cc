@@ -54,12 +54,6 @@ struct SoftwareBytes {  // struct _fpx_sw_bytes
 };
 static_assert(sizeof(SoftwareBytes) == 48);
 
-u64 enabled_features() {
-  u32 low, high;
-  asm("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-  return u64{high} << 32 | low;
-}
-
 // Kernel memory for one XSAVE area, 64-byte aligned, zeroed, with room for the second magic word.
 class VectorBuffer {
  public:
@@ -112,7 +106,7 @@ Result<void> push_vector_state(u64 address) {
   SoftwareBytes software = {};
   software.magic1 = kMagic1;
   software.extended_size = static_cast<u32>(VectorBuffer::size());
-  software.features = enabled_features();
+  software.features = sched::xsave_mask();
   software.state_size = state_size;
   memcpy(buffer.area() + kSoftwareOffset, &software, sizeof(software));
   memcpy(buffer.area() + state_size, &kMagic2, sizeof(kMagic2));
@@ -128,7 +122,7 @@ void sanitise_vector_state(u8* area, bool extended) {
   memcpy(area + kMxcsrOffset, &control, sizeof(control));
   u64 present = 3;  // x87 and SSE: all that an FXSAVE image has
   if (extended) memcpy(&present, area + kLegacySize, sizeof(present));
-  present &= enabled_features();
+  present &= sched::xsave_mask();
   memset(area + kLegacySize, 0, kHeaderSize);
   memcpy(area + kLegacySize, &present, sizeof(present));
 }

@@ -52,7 +52,7 @@ class SignalFile final : public vfs::File {
     } while (buffer.remaining() >= sizeof(record_of(info)) && take(&info));
     return done;
   }
-  u32 poll_events() override { return (pending() & wanted_) != 0 ? vfs::kIn : 0; }
+  u32 poll_events() override { return (pending() & wanted_) != 0 ? u32{vfs::kIn} : 0; }
   sched::WaitQueue* wait_queue() override { return &signal_wait_queue(); }
   Result<String> describe() override { return String::from("anon_inode:[signalfd]"); }
 

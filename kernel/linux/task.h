@@ -72,7 +72,7 @@ struct Process : RefCounted<Process> {
   mutable List<Task, TaskTag> tasks;
   u32 task_count = 0;
   int parent_death_signal = 0;
-  bool dumpable = true;
+  bool dumpable = true, no_new_privileges = false;
   bool exiting = false;
   u32 exit_status = 0;       // as wait4 shows it
   u64 start_ns = 0;          // monotonic
@@ -99,7 +99,7 @@ struct Task : RefCounted<Task>, ListNode<TaskTag> {
   bool saved_mask_valid = false;
   PendingSignals pending;      // for this thread
   AlternateStack alternate_stack;
-  u64 clear_child_tid = 0;     // address, CLONE_CHILD_CLEARTID
+  u64 set_child_tid = 0, clear_child_tid = 0;  // addresses: CLONE_CHILD_SETTID, CLONE_CHILD_CLEARTID
   u64 robust_list = 0;         // address, set_robust_list(2)
   u64 rseq_area = 0;           // address, rseq(2)
   u32 rseq_size = 0, rseq_signature = 0;

@@ -5,6 +5,7 @@
 namespace husk::linux {
 
 struct Process;
-void delete_timers(Process& process);  // timer_create(2) and setitimer(2)
+void delete_timers(Process& process);        // all of them
+void delete_posix_timers(Process& process);  // those of timer_create(2): execve keeps setitimer(2)
 
 }  // namespace husk::linux

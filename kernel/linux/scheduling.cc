@@ -1,0 +1,133 @@
+// sched_*(2), priorities, getcpu: there is one processor and every thread is equal.
+#include <linux/sched.h>
+#include <linux/time_types.h>
+
+#include "kernel/linux/syscall.h"
+#include "kernel/linux/task.h"
+#include "kernel/mem/user_copy.h"
+#include "kernel/sched/sched.h"
+
+namespace husk::linux {
+namespace {
+
+// The first word of a CPU mask: processor 0.
+constexpr u64 kOnlyProcessor = 1;
+constexpr int kRealTimePriorityMax = 99;
+constexpr int kIoPriorityDefault = 4;  // IOPRIO_CLASS_NONE, level 4
+
+struct Attributes {  // struct sched_attr, first version (linux/sched/types.h clashes with pthread.h)
+  u32 size, policy;
+  u64 flags;
+  int nice;
+  u32 priority;
+  u64 runtime, deadline, period;
+};
+static_assert(sizeof(Attributes) == 48);
+
+Result<void> check_task(int tid) {
+  if (tid < 0) return Error(EINVAL);
+  if (tid != 0 && find_task(tid) == nullptr) return Error(ESRCH);
+  return {};
+}
+
+bool is_real_time(int policy) { return policy == SCHED_FIFO || policy == SCHED_RR; }
+
+Result<void> check_policy(int policy) {
+  switch (policy) {
+    case SCHED_NORMAL: case SCHED_BATCH: case SCHED_IDLE: case SCHED_FIFO: case SCHED_RR: return {};
+    default: return Error(EINVAL);
+  }
+}
+
+}  // namespace
+
+HUSK_SYSCALL(sched_yield) {
+  sched::yield();
+  return 0;
+}
+
+HUSK_SYSCALL(sched_getaffinity, int tid, u32 size, u64 mask) {
+  TRY(check_task(tid));
+  if (size < sizeof(u64) || size % sizeof(u64) != 0) return Error(EINVAL);
+  TRY(mem::copy_to_user(mask, &kOnlyProcessor, sizeof(kOnlyProcessor)));
+  return sizeof(kOnlyProcessor);
+}
+
+HUSK_SYSCALL(sched_setaffinity, int tid, u32 size, u64 mask) {
+  TRY(check_task(tid));
+  u64 wanted = 0;
+  TRY(mem::copy_from_user(&wanted, mask, size < sizeof(wanted) ? size : sizeof(wanted)));
+  if ((wanted & kOnlyProcessor) == 0) return Error(EINVAL);
+  return 0;
+}
+
+HUSK_SYSCALL(sched_setscheduler, int tid, int policy, mem::UserPtr<int> priority_at) {
+  TRY(check_task(tid));
+  policy &= ~static_cast<int>(SCHED_RESET_ON_FORK);
+  TRY(check_policy(policy));
+  int priority = TRY(mem::read_user(priority_at));
+  if (is_real_time(policy) ? priority < 1 || priority > kRealTimePriorityMax : priority != 0) return Error(EINVAL);
+  return 0;
+}
+
+HUSK_SYSCALL(sched_getscheduler, int tid) {
+  TRY(check_task(tid));
+  return SCHED_NORMAL;
+}
+
+HUSK_SYSCALL(sched_setparam, int tid, mem::UserPtr<int> priority_at) {
+  TRY(check_task(tid));
+  if (TRY(mem::read_user(priority_at)) != 0) return Error(EINVAL);
+  return 0;
+}
+
+HUSK_SYSCALL(sched_getparam, int tid, mem::UserPtr<int> priority_at) {
+  TRY(check_task(tid));
+  TRY(mem::write_user(priority_at, 0));
+  return 0;
+}
+
+HUSK_SYSCALL(sched_setattr, int tid, u64 attributes, u32) {
+  TRY(check_task(tid));
+  Attributes wanted = TRY(mem::read_user(mem::UserPtr<Attributes>(attributes)));
+  TRY(check_policy(static_cast<int>(wanted.policy)));
+  return 0;
+}
+
+HUSK_SYSCALL(sched_getattr, int tid, u64 attributes, u32 size, u32 flags) {
+  TRY(check_task(tid));
+  if (flags != 0 || size < sizeof(Attributes)) return Error(EINVAL);
+  Attributes values = {};
+  values.size = sizeof(values);
+  TRY(mem::write_user(mem::UserPtr<Attributes>(attributes), values));
+  return 0;
+}
+
+HUSK_SYSCALL(sched_get_priority_max, int policy) {
+  TRY(check_policy(policy));
+  return is_real_time(policy) ? kRealTimePriorityMax : 0;
+}
+
+HUSK_SYSCALL(sched_get_priority_min, int policy) {
+  TRY(check_policy(policy));
+  return is_real_time(policy) ? 1 : 0;
+}
+
+HUSK_SYSCALL(sched_rr_get_interval, int tid, mem::UserPtr<__kernel_timespec> interval) {
+  TRY(check_task(tid));
+  TRY(mem::write_user(interval, __kernel_timespec{0, 4'000'000}));
+  return 0;
+}
+
+HUSK_SYSCALL(getpriority, int, int) { return 20; }  // nice 0, as the raw call shows it
+HUSK_SYSCALL(setpriority, int, int, int) { return 0; }
+HUSK_SYSCALL(ioprio_set, int, int, int) { return 0; }
+HUSK_SYSCALL(ioprio_get, int, int) { return kIoPriorityDefault; }
+
+HUSK_SYSCALL(getcpu, mem::UserPtr<u32> processor, mem::UserPtr<u32> node, u64) {
+  if (processor) TRY(mem::write_user(processor, u32{0}));
+  if (node) TRY(mem::write_user(node, u32{0}));
+  return 0;
+}
+
+}  // namespace husk::linux
