@@ -86,8 +86,7 @@ void finish_run_options(RunOptions& options, const RunWords& words) {
 }
 
 void add_run(CLI::App& app, RunOptions& options, RunWords& words) {
-  CLI::App* run = app.add_subcommand("run", "Run a program or an image as a machine of its own");
-  run->usage("husk run [OPTIONS] PROGRAM|IMAGE [ARGUMENTS...]");
+  CLI::App* run = app.add_subcommand("run", "Run a program or an image as a machine of its own:\nhusk run [OPTIONS] PROGRAM|IMAGE [ARGUMENTS...]");
   run->footer(kRunFooter);
   run->prefix_command();
   add_environment_options(run, words);
@@ -111,8 +110,7 @@ void add_run(CLI::App& app, RunOptions& options, RunWords& words) {
 }
 
 void add_build(CLI::App& app, BuildOptions& options, RunWords& words) {
-  CLI::App* build = app.add_subcommand("build", "Make an image of a program");
-  build->usage("husk build PROGRAM -o IMAGE [OPTIONS] [-- ARGUMENTS...]");
+  CLI::App* build = app.add_subcommand("build", "Make an image of a program:\nhusk build PROGRAM -o IMAGE [OPTIONS] [-- ARGUMENTS...]");
   build->footer("Example:\n  husk build python3 -o app.husk --with ./app:/app -e PYTHONDONTWRITEBYTECODE=1 -- /app/main.py");
   build->add_option("PROGRAM", options.program, "a program of this host, by name or path")->required();
   build->add_option("ARGUMENTS", options.arguments, "the program's default arguments, behind --");
