@@ -2,7 +2,6 @@
 // madvise(2), brk(2), mincore(2), msync(2), mlock(2), membarrier(2), pkeys(7).
 #undef linux
 #include <asm/mman.h>
-#include <fcntl.h>
 #include <linux/membarrier.h>
 #include <linux/mman.h>
 
@@ -27,7 +26,7 @@ MapRequest::Placement placement_of(u64 address, u32 flags) {
 
 Result<void> take_object(MapRequest& request, int fd, u64 offset) {
   Ref<vfs::File> file = TRY(current_file(fd));
-  bool may_write = file->writable() && (file->flags & O_APPEND) == 0;
+  bool may_write = file->writable();
   if (!file->readable()) return Error(EACCES);
   if (request.shared && (request.protection & PROT_WRITE) != 0 && !may_write) return Error(EACCES);
   if (request.shared && !may_write) request.protection_limit &= ~u32{PROT_WRITE};
