@@ -112,8 +112,9 @@ class String {
     return result;
   }
   Result<void> append(std::string_view text) {
-    size_t old = size();
-    TRY(bytes_.resize(old + text.size() + 1));
+    size_t old = size(), total;
+    if (!checked_add(old + 1, text.size(), &total)) return Error(ENOMEM);
+    TRY(bytes_.resize(total));
     if (!text.empty()) memcpy(bytes_.data() + old, text.data(), text.size());
     bytes_[old + text.size()] = '\0';
     return {};
