@@ -1,5 +1,5 @@
 // clock_*(2), nanosleep, gettimeofday, time.
-#include <linux/time.h>
+#include <time.h>
 #include <linux/time_types.h>
 
 #include "kernel/linux/clocks.h"

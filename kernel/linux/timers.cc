@@ -4,7 +4,7 @@
 // again if it was not. Callbacks run in kernel context, where signals may be sent.
 #include "kernel/linux/timers.h"
 
-#include <linux/time.h>
+#include <time.h>
 #include <linux/time_types.h>
 #include <signal.h>
 
