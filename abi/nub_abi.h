@@ -32,6 +32,8 @@
 #define HUSK_VCPU_UPCALL_RFLAGS 0x50
 #define HUSK_VCPU_UPCALL_RSP 0x58
 #define HUSK_VCPU_UPCALL_SS 0x60
+#define HUSK_VCPU_NUB_TRAPS 0x68
+#define HUSK_VCPU_NUB_SYSCALLS 0x70
 #define HUSK_VCPU_SCRATCH 0x80       // 0x80..0x100: free for the kernel's entry code
 #define HUSK_VCPU_CALLS 0x400
 #define HUSK_VCPU_CALLS_MAX 76
@@ -140,6 +142,8 @@ static_assert(__builtin_offsetof(VcpuShared, upcall_cs) == HUSK_VCPU_UPCALL_CS);
 static_assert(__builtin_offsetof(VcpuShared, upcall_rflags) == HUSK_VCPU_UPCALL_RFLAGS);
 static_assert(__builtin_offsetof(VcpuShared, upcall_rsp) == HUSK_VCPU_UPCALL_RSP);
 static_assert(__builtin_offsetof(VcpuShared, upcall_ss) == HUSK_VCPU_UPCALL_SS);
+static_assert(__builtin_offsetof(VcpuShared, nub_traps) == HUSK_VCPU_NUB_TRAPS);
+static_assert(__builtin_offsetof(VcpuShared, nub_syscalls) == HUSK_VCPU_NUB_SYSCALLS);
 static_assert(__builtin_offsetof(VcpuShared, scratch) == HUSK_VCPU_SCRATCH);
 static_assert(__builtin_offsetof(VcpuShared, calls) == HUSK_VCPU_CALLS);
 

@@ -1,0 +1,53 @@
+// Opens an image file, checks every offset in it, maps it into a machine and builds the machine's first state.
+//
+// The image is untrusted as far as the monitor is concerned: a bad one gives a MonitorError that says what is wrong, never a
+// bad access. Called by vmm/monitor, and by tests with images made in memory (memfd).
+#pragma once
+
+#include <span>
+#include <string>
+
+#include "abi/image_format.h"
+#include "abi/machine_state.h"
+#include "vmm/kvm/vm.h"
+
+namespace husk::vmm {
+
+class ImageFile {
+ public:
+  // Throws MonitorError. `name` is for messages.
+  static ImageFile open(const std::string& path);
+  static ImageFile from_fd(FileDescriptor fd, const std::string& name);
+
+  const abi::ImageHeader& header() const { return header_; }
+  u64 size() const { return size_; }
+  int fd() const { return fd_.get(); }
+
+ private:
+  FileDescriptor fd_;
+  u64 size_ = 0;
+  abi::ImageHeader header_{};
+};
+
+// nullptr if the header of a file of `size` bytes is sound, else what is wrong with it.
+const char* check_image_header(const abi::ImageHeader& header, u64 size);
+
+struct LoadOptions {
+  u64 ram_size;                    // bytes, multiple of 4096
+  std::span<const u8> config;      // boot configuration (boot_config.h); empty: the image's default
+  std::span<const u8, 32> entropy; // from the host's generator
+  std::span<const abi::DeviceWindow> windows;
+  abi::CpuFeatures features;       // Vcpu::features()
+  u64 start_tsc;                   // 0: now
+};
+
+struct LoadedMachine {
+  abi::CpuState cpu;           // for Vcpu::load
+  PhysAddr monitor_page;       // abi::MonitorPage in RAM
+  PhysAddr boot_info;
+};
+
+// Adds RAM at 0 and the image at kMonitorImageAddress to the machine's memory, builds the first state, installs the memory slots.
+LoadedMachine load_machine(Vm& vm, const ImageFile& image, const LoadOptions& options);
+
+}  // namespace husk::vmm
