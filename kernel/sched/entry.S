@@ -10,6 +10,7 @@
 //   * in the return path, [kernel_exit_begin, kernel_exit_end): drops what was loaded so far and goes through
 //     kernel_exit_slow: the frame is whole and rsp points at it until the last instruction but one;
 //   * at kernel_exit_jump: all registers are the program's but rip, which is in rcx.
+#include "abi/nub_abi.h"
 #include "kernel/cpu.h"
 
 #define ENOSYS_RESULT -38
@@ -117,7 +118,6 @@ kernel_trapped_syscall_entry:
         mov %rbx, HUSK_FRAME_RSP(%rsp)
         mov HUSK_FRAME_RBX(%rsp), %rbx
         incq %gs:HUSK_CPU_TRAPPED
-        RESET_FLAGS
         SERVE_SYSCALL
         .size kernel_trapped_syscall_entry, . - kernel_trapped_syscall_entry
 
@@ -218,15 +218,16 @@ kernel_upcall_entry:
         push %rcx
         mov %gs:HUSK_VCPU_UPCALL_RIP, %rax
         lea kernel_text_start(%rip), %rcx
-        sub %rcx, %rax
-        cmp $kernel_text_size, %rax
+        cmp %rcx, %rax
+        jb 2f
+        lea kernel_text_end(%rip), %rcx
+        cmp %rcx, %rax
         jb 1f
-        mov %gs:HUSK_CPU_KERNEL_STACK, %rcx
+2:      mov %gs:HUSK_CPU_KERNEL_STACK, %rcx
         lea -HUSK_FRAME_SIZE(%rcx), %rcx
         TAKE_UPCALL
         jmp from_program
-1:      add %rcx, %rax
-        lea kernel_exit_jump(%rip), %rcx
+1:      lea kernel_exit_jump(%rip), %rcx
         cmp %rcx, %rax
         je at_exit_jump
         lea kernel_exit_begin(%rip), %rcx

@@ -21,14 +21,8 @@ constexpr u64 kStackReserve = sizeof(TrapFrame) + 1 * kKiB;
 constexpr u8 kThreadWork = kWorkSignal | kWorkFullReturn;
 constexpr u64 kFlagsInitial = 0x202;
 
-// Storage without constructor and destructor: there is no dynamic initialisation. init() makes it.
-union SchedulerStorage {
-  constexpr SchedulerStorage() : nothing{} {}
-  ~SchedulerStorage() {}
-  char nothing;
-  Scheduler scheduler;
-};
-constinit SchedulerStorage storage;
+// Bytes: an object would have a constructor and a destructor to run. init() makes it.
+alignas(Scheduler) constinit u8 storage[sizeof(Scheduler)]{};
 
 #if defined(HUSK_GUEST)
 constinit Cpu boot_cpu;
@@ -43,7 +37,7 @@ Cpu& make_cpu(abi::VcpuShared&) { return this_cpu(); }
 
 }  // namespace
 
-Scheduler& scheduler() { return storage.scheduler; }
+Scheduler& scheduler() { return *std::launder(reinterpret_cast<Scheduler*>(storage)); }
 
 Scheduler::Scheduler(abi::VcpuShared& vcpu)
     : shared(vcpu), cpu(make_cpu(vcpu)), idle_stack_limit(vcpu.scratch[kStackLimit]), switched_at_ticks(platform::ticks()) {
@@ -53,8 +47,8 @@ Scheduler::Scheduler(abi::VcpuShared& vcpu)
 
 void init(abi::VcpuShared* shared) {
   static constinit bool again = false;  // hosted tests begin anew; the timer queue must not keep the old timer
-  if (std::exchange(again, true)) storage.scheduler.slice.cancel();
-  new (&storage.scheduler) Scheduler(*shared);
+  if (std::exchange(again, true)) scheduler().slice.cancel();
+  new (storage) Scheduler(*shared);
   detect_vector_state();
   HUSK_ASSERT(xsave_size() <= kVectorAreaSize);
 }
