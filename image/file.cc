@@ -1,0 +1,122 @@
+// System calls and OpenSSL behind image/file.h.
+#include "image/file.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <openssl/evp.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <utility>
+
+namespace husk::image {
+
+void fail_errno(const std::string& what) { throw Error(what + ": " + strerror(errno)); }
+
+Descriptor::~Descriptor() {
+  if (fd_ >= 0) close(fd_);
+}
+
+MappedFile MappedFile::open(const std::string& path) {
+  MappedFile file;
+  file.descriptor_ = Descriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (!file.descriptor_.valid()) fail_errno(path);
+  if (fstat(file.descriptor(), &file.status_) != 0) fail_errno(path);
+  if (!S_ISREG(file.status_.st_mode)) throw Error(path + ": is not a regular file");
+  u64 size = static_cast<u64>(file.status_.st_size);
+  if (size == 0) return file;
+  void* address = mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.descriptor(), 0);
+  if (address == MAP_FAILED) fail_errno(path);
+  file.bytes_ = {static_cast<const u8*>(address), size};
+  return file;
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : descriptor_(std::move(other.descriptor_)), status_(other.status_), bytes_(std::exchange(other.bytes_, {})) {}
+
+MappedFile::~MappedFile() {
+  if (!bytes_.empty()) munmap(const_cast<u8*>(bytes_.data()), bytes_.size());
+}
+
+void write_all(int fd, Bytes bytes, u64 offset, const std::string& name) {
+  while (!bytes.empty()) {
+    ssize_t written = pwrite(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    if (written < 0 && errno == EINTR) continue;
+    if (written <= 0) fail_errno(name);
+    bytes = bytes.subspan(static_cast<size_t>(written));
+    offset += static_cast<u64>(written);
+  }
+}
+
+namespace {
+constexpr std::string_view kTemporaryPrefix = "husk-build-";
+
+// A live owner holds the lock on its directory; whatever can be locked has lost its owner.
+void remove_abandoned(const std::string& parent) {
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator(parent, ignored)) {
+    if (!entry.path().filename().string().starts_with(kTemporaryPrefix)) continue;
+    Descriptor directory(open(entry.path().c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    struct stat status;
+    if (!directory.valid() || fstat(directory.get(), &status) != 0 || status.st_uid != geteuid()) continue;
+    // A directory of the last seconds may be between its creation and its lock.
+    if (time(nullptr) - status.st_mtime < 60 || flock(directory.get(), LOCK_EX | LOCK_NB) != 0) continue;
+    std::filesystem::remove_all(entry.path(), ignored);
+  }
+}
+}  // namespace
+
+TemporaryDirectory::TemporaryDirectory() {
+  const char* parent = getenv("TMPDIR");
+  if (!parent || !*parent) parent = "/tmp";
+  remove_abandoned(parent);
+  path_ = std::string(parent) + "/" + std::string(kTemporaryPrefix) + "XXXXXX";
+  if (!mkdtemp(path_.data())) fail_errno("cannot make a temporary directory in " + std::string(parent));
+  lock_ = Descriptor(open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!lock_.valid() || flock(lock_.get(), LOCK_EX) != 0) fail_errno(path_);
+}
+
+TemporaryDirectory::~TemporaryDirectory() {
+  std::error_code ignored;
+  std::filesystem::remove_all(path_, ignored);
+}
+
+Sha256::Sha256() : context_(EVP_MD_CTX_new()) {
+  if (!context_ || EVP_DigestInit_ex(static_cast<EVP_MD_CTX*>(context_), EVP_sha256(), nullptr) != 1) {
+    throw Error("OpenSSL offers no SHA-256");
+  }
+}
+Sha256::~Sha256() { EVP_MD_CTX_free(static_cast<EVP_MD_CTX*>(context_)); }
+void Sha256::add(Bytes bytes) { EVP_DigestUpdate(static_cast<EVP_MD_CTX*>(context_), bytes.data(), bytes.size()); }
+void Sha256::add_number(u64 value) { add({reinterpret_cast<const u8*>(&value), sizeof(value)}); }
+void Sha256::add_text(std::string_view text) {
+  add_number(text.size());
+  add(as_bytes(text));
+}
+Digest Sha256::finish() {
+  Digest digest;
+  EVP_DigestFinal_ex(static_cast<EVP_MD_CTX*>(context_), digest.data(), nullptr);
+  return digest;
+}
+
+Digest sha256(Bytes bytes) {
+  Sha256 hash;
+  hash.add(bytes);
+  return hash.finish();
+}
+
+std::string hex(Bytes bytes) {
+  static constexpr char kDigits[] = "0123456789abcdef";
+  std::string text;
+  for (u8 byte : bytes) {
+    text += kDigits[byte >> 4];
+    text += kDigits[byte & 15];
+  }
+  return text;
+}
+
+}  // namespace husk::image
