@@ -21,7 +21,7 @@ void set_default(std::vector<std::string>& environment, const std::string& name,
 
 }  // namespace
 
-std::vector<u8> make_configuration(std::span<const u8> from_image, const RunOptions& options, const std::string& own_name) {
+std::vector<u8> make_configuration(std::span<const u8> from_image, const RunOptions& options, TargetKind kind) {
   std::vector<u8> out;
   std::vector<std::string> arguments, environment;
   std::string directory, host_name;
@@ -36,11 +36,10 @@ std::vector<u8> make_configuration(std::span<const u8> from_image, const RunOpti
     }
   }
   if (arguments.empty()) arguments.push_back(options.target);
-  if (!own_name.empty()) arguments[0] = own_name;
-  if (!options.arguments.empty()) {
-    arguments.resize(1);
-    arguments.insert(arguments.end(), options.arguments.begin(), options.arguments.end());
-  }
+  // As the shell would: argv[0] is the word typed, except for a script, whose interpreter stands before it.
+  if (kind == TargetKind::program && arguments.size() == 1) arguments[0] = options.target;
+  if (kind == TargetKind::image && !options.arguments.empty()) arguments.resize(1);
+  arguments.insert(arguments.end(), options.arguments.begin(), options.arguments.end());
   for (const std::string& entry : options.environment) add_environment(environment, entry);
   if (!options.directory.empty()) directory = options.directory;
   if (!options.host_name.empty()) host_name = options.host_name;

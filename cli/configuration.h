@@ -8,8 +8,8 @@
 
 namespace husk::cli {
 
-// Arguments given replace the image's but the first (argv[0]), which `own_name` replaces unless it is empty; variables replace those of
-// the same name.
-std::vector<u8> make_configuration(std::span<const u8> from_image, const RunOptions& options, const std::string& own_name);
+// Of an image, arguments given replace its own but argv[0]; behind a program's they are added. Variables replace those of the same name.
+enum class TargetKind { image, program };
+std::vector<u8> make_configuration(std::span<const u8> from_image, const RunOptions& options, TargetKind kind);
 
 }  // namespace husk::cli

@@ -3,13 +3,13 @@
 
 #include <cxxabi.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <map>
 
 #include "abi/control_records.h"
-#include "base/format.h"
 #include "image/elf/view.h"
 
 namespace husk::cli {
@@ -22,7 +22,7 @@ constexpr const char* kRegisters[18] = {"rax", "rbx", "rcx", "rdx", "rsi", "rdi"
 template <typename... Arguments>
 std::string text(const char* format, Arguments... arguments) {
   char buffer[512];
-  format_to(buffer, sizeof(buffer), format, arguments...);
+  snprintf(buffer, sizeof(buffer), format, arguments...);
   return buffer;
 }
 

@@ -51,8 +51,10 @@ void check_program(const std::string& path, const struct stat& status, int fd) {
   Elf64_Ehdr header{};
   ssize_t size = pread(fd, &header, sizeof(header), 0);
   const char* bytes = reinterpret_cast<const char*>(&header);
-  if (size >= 2 && bytes[0] == '#' && bytes[1] == '!') {
-    cannot_run(path, "is a script; run its interpreter, with the script in the image: husk run --with " + path + " INTERPRETER " + path);
+  bool script = size >= 2 && bytes[0] == '#' && bytes[1] == '!';  // the image builder adds its interpreter
+  if (script) {
+    if ((status.st_mode & 0111) == 0) cannot_run(path, "is not executable; chmod +x it");
+    return;
   }
   if (size < 4 || memcmp(header.e_ident, ELFMAG, SELFMAG) != 0) cannot_run(path, "is neither an ELF program nor a husk image; check the file");
   if (size < static_cast<ssize_t>(sizeof(header))) cannot_run(path, "the ELF file is truncated; get it again");

@@ -157,7 +157,7 @@ int Run::execute() {
   machine.image_path = path;
   machine.memory_size = align_up(options_.memory, kPageSize);
   machine.config = make_configuration(image.part(image.header.config_offset, image.header.config_size), options_,
-                                       target.is_image ? "" : options_.target);
+                                       target.is_image ? TargetKind::image : TargetKind::program);
   machine.stop_timeout_ns = options_.stop_timeout_ns;
   machine.events = &messages;
   machine.signal_fd = block_signals();
