@@ -1,0 +1,213 @@
+// Runs the micro-guest's tests (guest.cc), each in a machine of its own under KVM. Label "guest"; skipped where KVM is unusable.
+#include <gtest/gtest.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <iostream>
+#include <thread>
+
+#include "abi/boot_config.h"
+#include "tests/guest/micro_image.h"
+#include "vmm/kvm/vcpu.h"
+#include "vmm/loader/loader.h"
+#include "vmm/monitor_error.h"
+
+namespace husk::test {
+namespace {
+
+using vmm::MmioHandler;
+using vmm::RunEnd;
+
+constexpr u64 kRequestInterrupt = 0x100;
+
+struct Outcome {
+  RunEnd end;
+  u64 status;
+  std::string report;
+  abi::MonitorPage page;
+  abi::BootInfo info;
+};
+
+class Machine : public MmioHandler {
+ public:
+  Machine(const std::vector<u8>& image, u64 ram_size) {
+    int fd = memfd_create("image", MFD_CLOEXEC);
+    if (write(fd, image.data(), image.size()) != static_cast<ssize_t>(image.size())) abort();
+    file_ = vmm::ImageFile::from_fd(vmm::FileDescriptor(fd), "micro image");
+    u8 entropy[32];
+    if (getrandom(entropy, sizeof(entropy), 0) != sizeof(entropy)) abort();
+    abi::DeviceWindow window{abi::WindowKind::monitor_device, 0, abi::kMonitorDeviceAddress, kPageSize, 0};
+    loaded_ = vmm::load_machine(vm_, file_, {ram_size, {}, entropy, {&window, 1}, vcpu_.features(), 0});
+    vcpu_.load(loaded_.cpu);
+  }
+  Outcome run() {
+    std::thread watchdog([this] {
+      for (int i = 0; i < 2000 && !done_; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+      vcpu_.request_stop();
+    });
+    Outcome outcome{vcpu_.run(*this), status_, vcpu_.crash_report(), {}, {}};
+    done_ = true;
+    watchdog.join();
+    if (helper_.joinable()) helper_.join();
+    vm_.memory().read(loaded_.monitor_page, &outcome.page);
+    vm_.memory().read(loaded_.boot_info, &outcome.info);
+    return outcome;
+  }
+
+ private:
+  Next mmio_store(PhysAddr address, u32, u64 value) override {
+    switch (address.value - abi::kMonitorDeviceAddress) {
+      case abi::kMonitorPowerOff: status_ = value; return Next::stop;
+      case kRequestInterrupt: vcpu_.request_interrupt(); return Next::resume;
+      case abi::kMonitorPark:
+        helper_ = std::thread([this] {
+          std::this_thread::sleep_for(std::chrono::milliseconds(20));
+          vcpu_.request_interrupt();
+        });
+        vcpu_.park(0);
+        return Next::resume;
+    }
+    return Next::resume;
+  }
+  u64 mmio_load(PhysAddr, u32) override { return 0; }
+
+  vmm::Vm vm_;
+  vmm::Vcpu vcpu_{vm_, 0};
+  vmm::ImageFile file_;
+  vmm::LoadedMachine loaded_{};
+  u64 status_ = ~u64{0};
+  std::atomic<bool> done_{false};
+  std::thread helper_;
+};
+
+std::vector<u8> image_for(const std::string& test, u32 flags) {
+  std::vector<u8> config;
+  abi::append_config(config, abi::ConfigTag::program, test);
+  return make_micro_image(HUSK_NUB_PATH, HUSK_GUEST_PATH, config, flags);
+}
+
+Outcome run_guest(const std::string& test, u64 ram_size = 16 * kMiB) {
+  return Machine(image_for(test, test.find("jit_image") != std::string::npos ? u32{abi::kImageJit} : 0u), ram_size).run();
+}
+
+bool kvm_usable() {
+  try {
+    vmm::Vm vm;
+    return true;
+  } catch (const vmm::MonitorError& error) {
+    std::cerr << "skipped: " << error.what() << "\n";
+    return false;
+  }
+}
+
+class Guest : public testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+    if (!kvm_usable()) GTEST_SKIP();
+  }
+};
+class GuestEnds : public Guest {};
+
+TEST_P(Guest, passes) {
+  Outcome outcome = run_guest(GetParam());
+  ASSERT_EQ(outcome.end, RunEnd::stopped) << outcome.report;
+  EXPECT_EQ(outcome.status, 0u) << "guest.cc:" << outcome.page.page_faults;
+}
+TEST_P(GuestEnds, with_a_fatal_trap) {
+  Outcome outcome = run_guest(GetParam());
+  ASSERT_EQ(outcome.end, RunEnd::crashed);
+  EXPECT_EQ(outcome.report.rfind("the nub stopped the machine", 0), 0u) << outcome.report;
+}
+
+const char* const kPassing[] = {"hello",
+                                "boot_info_is_sound",
+                                "i1_write_and_execute_never_together",
+                                "i2_memory_is_not_executable_without_jit",
+                                "i2_jit_image_may_flip",
+                                "i3_image_is_never_writable",
+                                "i4_low_addresses_are_refused",
+                                "i5_nub_frames_are_refused",
+                                "i5_nub_addresses_are_out_of_reach",
+                                "i6_foreign_frames_are_refused",
+                                "i7_malformed_ranges_are_refused",
+                                "i8_kernel_text_and_relro_are_sealed",
+                                "i8_sealed_data_stays_read_only",
+                                "i9_no_new_kernel_text_after_seal_kernel",
+                                "i10_privileged_instructions_fault",
+                                "i11_msr_whitelist",
+                                "mapping_works",
+                                "huge_pages_and_splitting",
+                                "empty_tables_are_freed",
+                                "tables_can_run_out",
+                                "spaces_are_separate",
+                                "batches_stop_at_the_first_error",
+                                "exceptions_become_upcalls",
+                                "trapped_syscalls_keep_registers",
+                                "interrupt_while_disabled_is_pending",
+                                "interrupt_while_enabled_is_an_upcall",
+                                "park_returns_on_interrupt"};
+const char* const kFatal[] = {"double_upcall_ends_the_machine", "bad_upcall_stack_ends_the_machine", "stack_in_nub_is_no_help"};
+auto name_of = [](const auto& info) { return std::string(info.param); };
+INSTANTIATE_TEST_SUITE_P(nub, Guest, testing::ValuesIn(kPassing), name_of);
+INSTANTIATE_TEST_SUITE_P(nub, GuestEnds, testing::ValuesIn(kFatal), name_of);
+
+class Boot : public Guest {};
+TEST_F(Boot, works_with_4_mib_and_with_8_gib) {
+  for (u64 size : {4 * kMiB, 64 * kMiB, 512 * kMiB, 8 * kGiB}) {
+    Outcome outcome = run_guest("boot_info_is_sound", size);
+    EXPECT_EQ(outcome.end, RunEnd::stopped) << outcome.report;
+    EXPECT_EQ(outcome.status, 0u) << size << " guest.cc:" << outcome.page.page_faults;
+    std::cout << size / kMiB << " MiB: nub " << outcome.info.nub_size / kKiB << " KiB, free from "
+              << outcome.info.free_ranges[0].start / kKiB << " KiB\n";
+  }
+}
+TEST_F(Boot, addresses_are_random) {
+  Outcome a = run_guest("hello"), b = run_guest("hello");
+  EXPECT_NE(a.info.kernel_base, b.info.kernel_base);
+  EXPECT_NE(a.info.direct_base, b.info.direct_base);
+  EXPECT_NE(a.info.image_base, b.info.image_base);
+  EXPECT_NE(a.info.kernel_area_start, b.info.kernel_area_start);
+  EXPECT_NE(memcmp(a.info.entropy, b.info.entropy, 32), 0);
+}
+TEST_F(Boot, a_tiny_machine_is_refused_in_words) {
+  EXPECT_THROW(run_guest("hello", 64 * kKiB), vmm::MonitorError);
+}
+TEST_F(Boot, measure) {
+  Outcome outcome = run_guest("measure_nub_call", 64 * kMiB);
+  ASSERT_EQ(outcome.end, RunEnd::stopped) << outcome.report;
+  auto us = [&](u64 ticks) { return static_cast<double>(ticks) / 2600.0; };
+  std::cout << "empty nub call " << us(outcome.page.syscalls_called) << " us, map one page " << us(outcome.page.memory_used_peak)
+            << " us, per page of 256 " << us(outcome.page.memory_total) << " us, exception to upcall and back " << us(outcome.page.upcalls)
+            << " us, trapped syscall " << us(outcome.page.syscalls_trapped) << " us (at 2.6 GHz)\n";
+  auto start = std::chrono::steady_clock::now();
+  constexpr int kRuns = 10;
+  std::vector<u8> image = image_for("hello", 0);
+  for (int i = 0; i < kRuns; ++i) Machine(image, 64 * kMiB).run();
+  std::cout << "machine created, booted, destroyed: "
+            << std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count() / kRuns << " ms\n";
+}
+
+TEST(ImageHeader, every_field_is_checked) {
+  std::vector<u8> image = image_for("hello", 0);
+  abi::ImageHeader good;
+  memcpy(&good, image.data() + abi::kImageHeaderOffset, sizeof(good));
+  ASSERT_EQ(vmm::check_image_header(good, image.size()), nullptr);
+  EXPECT_NE(vmm::check_image_header(good, image.size() + 1), nullptr);
+  // Any 8 bytes of the header, replaced by extreme values, are refused or make a machine that still has all its parts in the file.
+  for (size_t offset = 0; offset + 8 <= offsetof(abi::ImageHeader, nub_sha256); offset += 8) {
+    for (u64 value : {~u64{0}, u64{1} << 63, ~u64{0} - kPageSize + 1, u64{0}, image.size() + kPageSize, u64{0x7fffffffffff}}) {
+      abi::ImageHeader bad = good;
+      memcpy(reinterpret_cast<u8*>(&bad) + offset, &value, 8);
+      if (vmm::check_image_header(bad, image.size()) != nullptr) continue;
+      for (u32 i = 0; i < bad.kernel_part_count; ++i) {
+        EXPECT_LE(bad.kernel_parts[i].file_offset + bad.kernel_parts[i].file_size, image.size());
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace husk::test

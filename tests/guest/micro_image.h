@@ -1,0 +1,14 @@
+// An image in memory from the nub's and a micro-guest's ELF files: what the image builder does in production, cut to the tests' needs.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "abi/image_format.h"
+
+namespace husk::test {
+
+// The whole image file. Throws std::runtime_error.
+std::vector<u8> make_micro_image(const std::string& nub_path, const std::string& guest_path, const std::vector<u8>& config, u32 image_flags);
+
+}  // namespace husk::test
