@@ -1,0 +1,194 @@
+// --trace: each system call as one line, in the manner of strace: name(arguments) = result.
+//
+// Replaces the dispatch table, so that it costs nothing when it is off. Strings and buffers are read from program memory with
+// user_copy; what cannot be read is shown as an address. Calls that do not return are shown before they run.
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include <asm/unistd_64.h>
+
+#include "abi/control_records.h"
+#include "base/format.h"
+#include "kernel/drivers/console.h"
+#include "kernel/linux/dispatch.h"
+#include "kernel/linux/error_names.h"
+#include "kernel/linux/task.h"
+#include "kernel/mem/user_copy.h"
+
+namespace husk::linux {
+namespace {
+
+struct FlagName {
+  u64 bit;
+  const char* name;
+};
+constexpr FlagName kOpenFlags[] = {
+    {O_CREAT, "O_CREAT"}, {O_EXCL, "O_EXCL"}, {O_TRUNC, "O_TRUNC"}, {O_APPEND, "O_APPEND"}, {O_NONBLOCK, "O_NONBLOCK"},
+    {O_CLOEXEC, "O_CLOEXEC"}, {O_DIRECTORY, "O_DIRECTORY"}, {O_NOFOLLOW, "O_NOFOLLOW"}, {0x200000, "O_PATH"}};
+constexpr FlagName kProtections[] = {{PROT_READ, "PROT_READ"}, {PROT_WRITE, "PROT_WRITE"}, {PROT_EXEC, "PROT_EXEC"}};
+constexpr FlagName kMapFlags[] = {
+    {MAP_SHARED, "MAP_SHARED"}, {MAP_PRIVATE, "MAP_PRIVATE"}, {MAP_FIXED, "MAP_FIXED"}, {MAP_ANONYMOUS, "MAP_ANONYMOUS"},
+    {MAP_NORESERVE, "MAP_NORESERVE"}, {MAP_STACK, "MAP_STACK"}, {MAP_DENYWRITE, "MAP_DENYWRITE"},
+    {MAP_POPULATE, "MAP_POPULATE"}, {MAP_FIXED_NOREPLACE, "MAP_FIXED_NOREPLACE"}};
+constexpr const char* kFutexOperations[] = {"WAIT", "WAKE", "FD", "REQUEUE", "CMP_REQUEUE", "WAKE_OP", "LOCK_PI",
+                                            "UNLOCK_PI", "TRYLOCK_PI", "WAIT_BITSET", "WAKE_BITSET"};
+
+// One line of text of limited length.
+class Line {
+ public:
+  [[gnu::format(printf, 2, 3)]] void add(const char* format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    size_t wanted = format_to_v(text_ + size_, sizeof(text_) - size_, format, arguments);
+    va_end(arguments);
+    size_ = size_ + wanted < sizeof(text_) ? size_ + wanted : sizeof(text_) - 1;
+  }
+  void add_flags(u64 value, std::span<const FlagName> names, const char* first) {
+    const char* separator = first;
+    for (const FlagName& flag : names) {
+      if ((value & flag.bit) != flag.bit) continue;
+      add("%s%s", separator, flag.name);
+      separator = "|";
+      value &= ~flag.bit;
+    }
+    if (value != 0 || (*separator == '\0')) add("%s%#lx", separator, value);
+  }
+  void add_quoted(const u8* bytes, size_t size, bool more) {
+    add("\"");
+    for (size_t i = 0; i < size; ++i) {
+      u8 c = bytes[i];
+      if (c == '\n') add("\\n");
+      else if (c == '"' || c == '\\') add("\\%c", c);
+      else if (c >= ' ' && c < 0x7f) add("%c", c);
+      else add("\\x%02x", c);
+    }
+    add(more ? "\"..." : "\"");
+  }
+  std::span<const u8> bytes() const { return {reinterpret_cast<const u8*>(text_), size_}; }
+
+ private:
+  char text_[400];
+  size_t size_ = 0;
+};
+
+constexpr size_t kShown = 32;
+
+void add_buffer(Line& line, u64 address, u64 size) {
+  u8 bytes[kShown];
+  size_t wanted = size < kShown ? size : kShown;
+  size_t got = mem::copy_from_user_partial(bytes, address, wanted);
+  if (got < wanted) return line.add("%#lx", address);
+  line.add_quoted(bytes, got, size > kShown);
+}
+
+void add_string(Line& line, u64 address) {
+  u8 bytes[128];
+  size_t got = mem::copy_from_user_partial(bytes, address, sizeof(bytes));
+  if (got == 0) return line.add("%#lx", address);
+  size_t length = strnlen(reinterpret_cast<const char*>(bytes), got);
+  line.add_quoted(bytes, length, length == got);
+}
+
+void add_timespec(Line& line, u64 address) {
+  i64 value[2];
+  if (address == 0) return line.add("NULL");
+  if (!mem::copy_from_user(value, address, sizeof(value)).ok()) return line.add("%#lx", address);
+  line.add("{%ld.%09ld}", value[0], value[1]);
+}
+
+void add_open_flags(Line& line, u64 flags) {
+  constexpr const char* kModes[] = {"O_RDONLY", "O_WRONLY", "O_RDWR", "3"};
+  line.add("%s", kModes[flags & 3]);
+  if ((flags & ~u64{3} & 0xffffffff) != 0) line.add_flags(flags & ~u64{3} & 0xffffffff, kOpenFlags, "|");
+}
+
+void add_futex(Line& line, u64 operation) {
+  u64 command = operation & 0x7f;
+  if (command >= std::size(kFutexOperations)) return line.add("%lu", operation);
+  line.add("FUTEX_%s%s", kFutexOperations[command], (operation & 128) != 0 ? "_PRIVATE" : "");
+  if ((operation & 256) != 0) line.add("|FUTEX_CLOCK_REALTIME");
+}
+
+void add_argument(Line& line, char kind, u64 value, u64 next, i64 result, bool after) {
+  switch (kind) {
+    case 'd':
+      if (static_cast<int>(value) == AT_FDCWD) return line.add("AT_FDCWD");
+      [[fallthrough]];
+    case 'f': case 'i': case 'g': case 'c': return line.add("%d", static_cast<int>(value));
+    case 'u': return line.add("%lu", value);
+    case 'o': return line.add("%#o", static_cast<u32>(value));
+    case 's': return add_string(line, value);
+    case 'b': return add_buffer(line, value, next);
+    case 'B':
+      if (after && result >= 0) return add_buffer(line, value, static_cast<u64>(result));
+      break;
+    case 'O': return add_open_flags(line, value);
+    case 'P':
+      if (value == 0) return line.add("PROT_NONE");
+      return line.add_flags(value, kProtections, "");
+    case 'M': return line.add_flags(value, kMapFlags, "");
+    case 't': return add_timespec(line, value);
+    case 'w': return add_futex(line, value & 0xffffffff);
+    default: break;
+  }
+  if (value == 0) return line.add(kind == 'p' ? "NULL" : "0");
+  line.add("%#lx", value);
+}
+
+void add_call(Line& line, const SyscallEntry* entry, u64 number, const u64* arguments, i64 result, bool after) {
+  if (entry == nullptr) return line.add("syscall_%lu(", number);
+  line.add("%s(", entry->name);
+  for (size_t i = 0; i < 6 && entry->arguments[i] != '\0' && entry->arguments[i] != '>'; ++i) {
+    if (i != 0) line.add(", ");
+    add_argument(line, entry->arguments[i], arguments[i], i < 5 ? arguments[i + 1] : 0, result, after);
+  }
+}
+
+void add_result(Line& line, const SyscallEntry* entry, i64 result) {
+  if (result < 0 && result > -4096) return line.add(") = -1 %s", error_name(static_cast<int>(-result)));
+  bool address = entry != nullptr && strchr(entry->arguments, '>') != nullptr;
+  line.add(address ? ") = %#lx" : ") = %ld", result);
+}
+
+void send(const Line& line) { drivers::send_record(abi::RecordType::trace, line.bytes(), true); }
+
+bool shown_before(u64 number) {
+  return number == __NR_exit || number == __NR_exit_group || number == __NR_rt_sigreturn || number == __NR_execve;
+}
+
+i64 traced(u64 a, u64 b, u64 c, u64 d, u64 e, u64 f) {
+  const u64 number = sched::current()->frame()->orig_rax;
+  const u64 arguments[6] = {a, b, c, d, e, f};
+  const SyscallEntry* entry = syscall_entry(number);
+  const bool before = shown_before(number);
+  Line line;
+  if (current_process().task_count > 1) line.add("[%d] ", current_task().tid);
+  if (before) {
+    add_call(line, entry, number, arguments, 0, false);
+    line.add(") = ?");
+    send(line);
+  }
+  i64 result = syscall_table()[number](a, b, c, d, e, f);
+  if (before) return result;
+  add_call(line, entry, number, arguments, result, true);
+  add_result(line, entry, result);
+  send(line);
+  return result;
+}
+
+struct TracedTable {
+  SyscallHandler handlers[kSyscallSlots];
+  constexpr TracedTable() : handlers() {
+    for (SyscallHandler& handler : handlers) handler = traced;
+  }
+};
+constinit const TracedTable traced_handlers;
+
+}  // namespace
+
+const SyscallHandler* traced_table() { return traced_handlers.handlers; }
+
+}  // namespace husk::linux
