@@ -5,6 +5,7 @@
 
 #include "kernel/fs/file_systems.h"
 #include "kernel/fs/inode_file.h"
+#include "kernel/fs/synthetic.h"
 #include "kernel/vfs/open_flags.h"
 
 namespace husk::fs {
@@ -19,27 +20,6 @@ u64 synthetic_device() {
   if (device == 0) device = vfs::new_anonymous_device();
   return device;
 }
-
-class SyntheticInode : public vfs::Inode {
- public:
-  explicit SyntheticInode(u32 mode) {
-    static constinit u64 next_inode = 1;
-    stat_.device = synthetic_device();
-    stat_.inode = next_inode++;
-    stat_.mode = mode;
-    stat_.block_size = 1024;
-    stat_.accessed = stat_.modified = stat_.changed = vfs::current_time();
-  }
-  vfs::Stat stat() override { return stat_; }
-  Result<vfs::FileSystemStat> file_system_stat() override {
-    vfs::FileSystemStat result;
-    result.magic = kProcMagic;
-    return result;
-  }
-
- protected:
-  vfs::Stat stat_;
-};
 
 class TextFile final : public InodeFile {
  public:
@@ -182,56 +162,60 @@ Result<Ref<vfs::File>> DynamicInode::open(u32) {
 
 }  // namespace
 
-class SyntheticDirectory final : public SyntheticInode {
- public:
-  SyntheticDirectory() : SyntheticInode(vfs::kDirectoryType | 0555) { stat_.links = 2; }
-  bool cacheable() const override { return rest_ == nullptr; }
-  Result<Ref<vfs::Inode>> lookup(std::string_view name) override {
-    for (const Named& each : entries_) {
-      if (each.name.view() == name) return each.inode;
-    }
-    if (rest_ != nullptr) return rest_->lookup(name);
-    return Error(ENOENT);
-  }
-  Result<Ref<vfs::File>> open(u32 flags) override;
-  Result<void> list(u64& position, vfs::DirectoryVisitor& visitor) {
-    if (!list_dots(position, stat_.inode, visitor)) return {};
-    for (; position - kAfterDots < entries_.size(); ++position) {
-      const Named& each = entries_[position - kAfterDots];
-      vfs::Stat stat = each.inode->stat();
-      if (!visitor.visit({stat.inode, vfs::directory_entry_type(stat.mode), each.name}, position + 1)) return {};
-    }
-    if (rest_ == nullptr) return {};
-    const u64 base = kAfterDots + entries_.size();
-    u64 within = position - entries_.size();
-    struct Behind final : vfs::DirectoryVisitor {
-      vfs::DirectoryVisitor& out;
-      u64& at;
-      u64 base;
-      Behind(vfs::DirectoryVisitor& o, u64& a, u64 b) : out(o), at(a), base(b) {}
-      bool visit(const vfs::DirectoryEntry& entry, u64 next_offset) override {
-        if (!out.visit(entry, base + next_offset)) return false;
-        at = base + next_offset;
-        return true;
-      }
-    } behind(visitor, position, base);
-    return rest_->list(within - kAfterDots, behind);
-  }
-  Result<void> add(std::string_view name, Ref<vfs::Inode> inode) {
-    String text = TRY(String::from(name));
-    if (inode->is_directory()) ++stat_.links;
-    return entries_.push_back(Named{std::move(text), std::move(inode)});
-  }
-  void set_rest(DynamicDirectory& rest) { rest_ = &rest; }
+SyntheticInode::SyntheticInode(u32 mode) {
+  static constinit u64 next_inode = 1;
+  stat_.device = synthetic_device();
+  stat_.inode = next_inode++;
+  stat_.mode = mode;
+  stat_.block_size = 1024;
+  stat_.accessed = stat_.modified = stat_.changed = vfs::current_time();
+}
 
- private:
-  struct Named {
-    String name;
-    Ref<vfs::Inode> inode;
-  };
-  Vec<Named> entries_;
-  DynamicDirectory* rest_ = nullptr;
-};
+Result<vfs::FileSystemStat> SyntheticInode::file_system_stat() {
+  vfs::FileSystemStat result;
+  result.magic = kProcMagic;
+  return result;
+}
+
+SyntheticDirectory::SyntheticDirectory() : SyntheticInode(vfs::kDirectoryType | 0555) { stat_.links = 2; }
+
+Result<Ref<vfs::Inode>> SyntheticDirectory::lookup(std::string_view name) {
+  for (const Named& each : entries_) {
+    if (each.name.view() == name) return each.inode;
+  }
+  if (rest_ != nullptr) return rest_->lookup(name);
+  return Error(ENOENT);
+}
+
+Result<void> SyntheticDirectory::list(u64& position, vfs::DirectoryVisitor& visitor) {
+  if (!list_dots(position, stat_.inode, visitor)) return {};
+  for (; position - kAfterDots < entries_.size(); ++position) {
+    const Named& each = entries_[position - kAfterDots];
+    vfs::Stat stat = each.inode->stat();
+    if (!visitor.visit({stat.inode, vfs::directory_entry_type(stat.mode), each.name}, position + 1)) return {};
+  }
+  if (rest_ == nullptr) return {};
+  const u64 base = kAfterDots + entries_.size();
+  u64 within = position - entries_.size();
+  struct Behind final : vfs::DirectoryVisitor {
+    vfs::DirectoryVisitor& out;
+    u64& at;
+    u64 base;
+    Behind(vfs::DirectoryVisitor& o, u64& a, u64 b) : out(o), at(a), base(b) {}
+    bool visit(const vfs::DirectoryEntry& entry, u64 next_offset) override {
+      if (!out.visit(entry, base + next_offset)) return false;
+      at = base + next_offset;
+      return true;
+    }
+  } behind(visitor, position, base);
+  return rest_->list(within - kAfterDots, behind);
+}
+
+Result<void> SyntheticDirectory::add(std::string_view name, Ref<vfs::Inode> inode) {
+  String text = TRY(String::from(name));
+  if (inode->is_directory()) ++stat_.links;
+  return entries_.push_back(Named{std::move(text), std::move(inode)});
+}
 
 namespace {
 
