@@ -85,11 +85,17 @@ Errno perform(const NubCall& call, VcpuShared& shared, u64* result) {
 extern "C" i64 nub_call(u64 count, VcpuShared& shared) {
   if (count > abi::kNubCallsMax) return -EINVAL;
   for (u64 i = 0; i < count; ++i) {
-    NubCall call;
-    // SAFETY: volatile words, so that the compiler cannot read a field of shared memory twice.
+    // SAFETY: volatile words, so that the compiler cannot read a field of shared memory twice. Not a loop: every instruction counts.
     const volatile u64* source = reinterpret_cast<const volatile u64*>(&shared.calls[i]);
-    u64* words = reinterpret_cast<u64*>(&call);
-    for (u64 k = 0; k < sizeof(NubCall) / 8; ++k) words[k] = source[k];
+    union {
+      u64 words[5];
+      NubCall call;
+    };
+    words[0] = source[0];
+    words[1] = source[1];
+    words[2] = source[2];
+    words[3] = source[3];
+    words[4] = source[4];
     u64 result = call.pa;
     if (Errno error = perform(call, shared, &result)) {
       shared.calls_done = i;

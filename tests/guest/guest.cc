@@ -31,6 +31,7 @@ namespace {
 const BootInfo* info;
 VcpuShared* shared;
 volatile u32* monitor;
+u64 seen_busy, seen_enabled;  // in the upcall
 u64 fault_vector, fault_error, fault_address, fault_count, interrupt_count;
 alignas(4096) u8 page_of_data[2 * kPageSize] = {1};
 const char* const relocated = "relocated";
@@ -295,8 +296,11 @@ void batches_stop_at_the_first_error() {
 }
 
 void exceptions_become_upcalls() {
-  u64 before = shared->nub_traps;
+  u64 before = shared->nub_traps, entry = shared->syscall_entry;
+  *const_cast<volatile u64*>(&shared->interrupts_enabled) = 1;
   CHECK(guest_ud() == 0);
+  CHECK(seen_busy == 1 && seen_enabled == 0);
+  CHECK(shared->upcall_busy == 0 && shared->interrupts_enabled == 0 && shared->syscall_entry == entry);
   CHECK(fault_vector == 6 && shared->nub_traps == before + 1);
 }
 void trapped_syscalls_keep_registers() {
@@ -309,14 +313,15 @@ void trapped_syscalls_keep_registers() {
 constexpr u32 kRequestInterrupt = 0x100;
 void interrupt_while_disabled_is_pending() {
   monitor[kRequestInterrupt / 4] = 1;
-  while (*const_cast<volatile u8*>(&shared->interrupt_pending) == 0) asm volatile("pause");
+  while (*const_cast<volatile u8*>(&shared->interrupt_pending) == 0) asm volatile("pause" : : : "memory");
   CHECK(interrupt_count == 0 && shared->upcall_busy == 0);
 }
 void interrupt_while_enabled_is_an_upcall() {
   for (u64 i = 1; i <= 20; ++i) {
     *const_cast<volatile u64*>(&shared->interrupts_enabled) = 1;
     monitor[kRequestInterrupt / 4] = 1;
-    while (*const_cast<volatile u64*>(&interrupt_count) < i) asm volatile("pause");
+    while (*const_cast<volatile u64*>(&interrupt_count) < i) asm volatile("pause" : : : "memory");
+    asm volatile("" : : : "memory");
     CHECK(shared->interrupts_enabled == 0 && shared->interrupt_pending == 0);
   }
 }
@@ -381,6 +386,8 @@ const Test kTests[] = {TEST(hello), TEST(boot_info_is_sound), TEST(i1_write_and_
 }  // namespace
 
 extern "C" void guest_upcall() {
+  seen_busy = shared->upcall_busy;
+  seen_enabled = shared->interrupts_enabled;
   if (shared->upcall_vector >= 32) {
     ++interrupt_count;
     return;
