@@ -83,10 +83,12 @@ class [[nodiscard]] Result<void> {
 
 }  // namespace husk
 
-// TRY(expression): the value of a Result, or return its error from this function.
-#define TRY(...)                                      \
-  ({                                                  \
-    auto husk_result = (__VA_ARGS__);                 \
-    if (!husk_result.ok()) return husk_result.error(); \
-    husk_result.release();                            \
+// TRY(expression): the value of a Result, or return its error from this function. May be nested: each use names its own variable.
+#define TRY(...) HUSK_TRY_COUNTED(__COUNTER__, __VA_ARGS__)
+#define HUSK_TRY_COUNTED(number, ...) HUSK_TRY_NAMED(husk_result_##number, __VA_ARGS__)
+#define HUSK_TRY_NAMED(name, ...)        \
+  ({                                     \
+    auto name = (__VA_ARGS__);           \
+    if (!name.ok()) return name.error(); \
+    name.release();                      \
   })
