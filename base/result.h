@@ -84,11 +84,11 @@ class [[nodiscard]] Result<void> {
 }  // namespace husk
 
 // TRY(expression): the value of a Result, or return its error from this function. May be nested: each use names its own variable.
-#define TRY(...) HUSK_TRY_COUNTED(__COUNTER__, __VA_ARGS__)
-#define HUSK_TRY_COUNTED(number, ...) HUSK_TRY_NAMED(husk_result_##number, __VA_ARGS__)
-#define HUSK_TRY_NAMED(name, ...)        \
-  ({                                     \
-    auto name = (__VA_ARGS__);           \
-    if (!name.ok()) return name.error(); \
-    name.release();                      \
+#define TRY(...) HUSK_TRY_EXPANDED(__COUNTER__, __VA_ARGS__)
+#define HUSK_TRY_EXPANDED(number, ...) HUSK_TRY_PASTED(number, __VA_ARGS__)
+#define HUSK_TRY_PASTED(number, ...)                                            \
+  ({                                                                            \
+    auto husk_result_##number = (__VA_ARGS__);                                  \
+    if (!husk_result_##number.ok()) return husk_result_##number.error();        \
+    husk_result_##number.release();                                             \
   })
