@@ -96,6 +96,7 @@ class DirectoryNode final : public Node {
   // The volume's root only, while nothing is in use.
   void become_overlay(Ref<vfs::Inode> lower) {
     volume_->magic = kOverlayMagic;
+    take_from_lower(lower->stat());
     lower_ = std::move(lower);
   }
   Result<Ref<vfs::Inode>> lookup(std::string_view name) override;

@@ -170,7 +170,8 @@ class Tree {
     Ref<Entry> entry;  // without an inode if there is nothing
     bool trailing_slash = false;
   };
-  Result<Place> place(const Path& base, std::string_view path, int dot_error, int dot_dot_error, int root_error);
+  Result<void> walk_to_parent(Walk& walk, const Path& base, std::string_view path);
+  Result<Place> place(Walk& walk, int dot_error, int dot_dot_error, int root_error);
   Result<Place> place_for_new(const Path& base, std::string_view path, bool directory);
   void appeared(const Place& place, Ref<Inode> inode);
   void disappeared(Entry& entry);

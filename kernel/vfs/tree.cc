@@ -223,7 +223,10 @@ Result<Ref<File>> Tree::open(const Path& base, std::string_view path, u32 flags,
 Result<Ref<File>> Tree::open_creating(Walk& walk, u32 flags, u32 mode) {
   for (;;) {
     TRY(walk_to_last(walk));
-    if (walk.last.empty() || walk.slash_behind || walk.last == "." || walk.last == "..") return Error(EISDIR);
+    if (walk.at->type != kDirectoryType) return Error(ENOTDIR);
+    bool is_there = walk.last.empty() || walk.last == "." || walk.last == "..";
+    if (is_there) return Error((flags & kOpenExclusive) != 0 ? EEXIST : EISDIR);
+    if (walk.slash_behind) return Error(EISDIR);
     Ref<Entry> entry = TRY(child(walk.at, walk.last));
     while (entry->mounted) entry = entry->mounted;
     if (!entry->inode) {
@@ -255,7 +258,7 @@ Result<Ref<File>> Tree::open_path(const Path& path, u32 flags) {
     file = TRY(make_ref<PathFile>());
   } else {
     if (entry->type == kSymlink) return Error(ELOOP);
-    if (directory && (flags & (kOpenAccess | kOpenCreate)) != 0) return Error(EISDIR);
+    if (directory && (flags & (kOpenAccess | kOpenCreate | kOpenTruncate)) != 0) return Error(EISDIR);
     u32 kept = flags & ~(kOpenCreate | kOpenExclusive | kOpenNoTerminal | kOpenTruncate | kOpenCloseOnExec);
     if ((flags & kOpenTruncate) != 0 && entry->type == kRegular) TRY(path.inode()->truncate(0));
     file = TRY(path.inode()->open(kept));
@@ -269,20 +272,26 @@ Result<Ref<File>> Tree::open_path(const Path& path, u32 flags) {
 
 // --- making and removing names -------------------------------------------------------------------------------------
 
-Result<Tree::Place> Tree::place(const Path& base, std::string_view path, int dot_error, int dot_dot_error, int root_error) {
-  Walk walk;
+// The directory in which a name is to be made or removed, not yet the name.
+Result<void> Tree::walk_to_parent(Walk& walk, const Path& base, std::string_view path) {
   TRY(start(walk, base, path));
   TRY(walk_to_last(walk));
-  if (walk.last.empty()) return Error(root_error);
   if (walk.at->type != kDirectoryType) return Error(ENOTDIR);
+  return {};
+}
+
+Result<Tree::Place> Tree::place(Walk& walk, int dot_error, int dot_dot_error, int root_error) {
+  if (walk.last.empty()) return Error(root_error);
   if (walk.last == ".") return Error(dot_error);
   if (walk.last == "..") return Error(dot_dot_error);
   Ref<Entry> entry = TRY(child(walk.at, walk.last));
-  return Place{std::move(walk.at), std::move(entry), walk.slash_behind};
+  return Place{walk.at, std::move(entry), walk.slash_behind};
 }
 
 Result<Tree::Place> Tree::place_for_new(const Path& base, std::string_view path, bool directory) {
-  Place result = TRY(place(base, path, EEXIST, EEXIST, EEXIST));
+  Walk walk;
+  TRY(walk_to_parent(walk, base, path));
+  Place result = TRY(place(walk, EEXIST, EEXIST, EEXIST));
   if (result.entry->inode) return Error(EEXIST);
   if (result.trailing_slash && !directory) return Error(ENOENT);
   return result;
@@ -329,7 +338,9 @@ Result<void> Tree::link_inode(Inode& inode, const Path& new_base, std::string_vi
 }
 
 Result<void> Tree::unlink(const Path& base, std::string_view path, bool directory) {
-  Place at = TRY(directory ? place(base, path, EINVAL, ENOTEMPTY, EBUSY) : place(base, path, EISDIR, EISDIR, EISDIR));
+  Walk walk;
+  TRY(walk_to_parent(walk, base, path));
+  Place at = TRY(directory ? place(walk, EINVAL, ENOTEMPTY, EBUSY) : place(walk, EISDIR, EISDIR, EISDIR));
   if (!at.entry->inode) return Error(ENOENT);
   bool is_directory = at.entry->type == kDirectoryType;
   if (!directory && is_directory) return Error(EISDIR);
@@ -343,12 +354,17 @@ Result<void> Tree::unlink(const Path& base, std::string_view path, bool director
 Result<void> Tree::rename(const Path& base, std::string_view from, const Path& new_base, std::string_view to, u32 flags) {
   bool exchange = (flags & kRenameExchange) != 0, no_replace = (flags & kRenameNoReplace) != 0;
   if ((flags & ~(kRenameNoReplace | kRenameExchange)) != 0 || (exchange && no_replace)) return Error(EINVAL);
-  Place source = TRY(place(base, from, EBUSY, EBUSY, EBUSY));
+  // Both directories first, then the mounts, then the names: Linux's order of errors.
+  Walk from_walk, to_walk;
+  TRY(walk_to_parent(from_walk, base, from));
+  TRY(walk_to_parent(to_walk, new_base, to));
+  if (device_of(*from_walk.at) != device_of(*to_walk.at)) return Error(EXDEV);
+  Place source = TRY(place(from_walk, EBUSY, EBUSY, EBUSY));
   int dot_error = no_replace ? EEXIST : EBUSY;
-  Place target = TRY(place(new_base, to, dot_error, dot_error, dot_error));
+  if (to_walk.last.empty() || to_walk.last == "." || to_walk.last == "..") return Error(dot_error);
+  if (!source.entry->inode) return Error(ENOENT);
+  Place target = TRY(place(to_walk, dot_error, dot_error, dot_error));
   Entry &moved = *source.entry, &replaced = *target.entry;
-  if (device_of(*source.directory) != device_of(*target.directory)) return Error(EXDEV);
-  if (!moved.inode) return Error(ENOENT);
   if (no_replace && replaced.inode) return Error(EEXIST);
   if (exchange && !replaced.inode) return Error(ENOENT);
   bool directory = moved.type == kDirectoryType, onto_directory = replaced.type == kDirectoryType;
