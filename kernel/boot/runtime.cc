@@ -119,6 +119,19 @@ size_t strlen(const char* text) {
   return length;
 }
 
+size_t strnlen(const char* text, size_t limit) {
+  size_t length = 0;
+  while (length < limit && text[length] != '\0') ++length;
+  return length;
+}
+
+char* strchr(const char* text, int value) {
+  for (;; ++text) {
+    if (*text == static_cast<char>(value)) return const_cast<char*>(text);
+    if (*text == '\0') return nullptr;
+  }
+}
+
 int strcmp(const char* a, const char* b) {
   while (*a != '\0' && *a == *b) ++a, ++b;
   return static_cast<u8>(*a) - static_cast<u8>(*b);
