@@ -149,6 +149,12 @@ HUSK_SYSCALL(capget, u64 header_at, u64 data_at) {
 }
 HUSK_SYSCALL(capset, u64, u64) { return 0; }
 
+HUSK_SYSCALL(umask, u32 mask) {
+  u32 previous = current_file_context().umask;
+  current_file_context().umask = mask & 0777;
+  return previous;
+}
+
 // --- names ----------------------------------------------------------------------------------------------------------------
 
 namespace {

@@ -27,6 +27,7 @@ struct Machine {
   abi::MonitorPage* monitor_page = nullptr;
   u64 tsc_kernel_start = 0, tsc_program_start = 0;
   vfs::Tree* tree = nullptr;
+  vfs::File* terminal = nullptr;  // lives for ever
 };
 constinit Machine machine;
 
@@ -69,18 +70,33 @@ void apply_record(Configuration& to, const abi::ConfigRecord& record) {
   }
 }
 
+bool has_process() { return machine.tree != nullptr; }
+
+void signal_program(int number) {
+  if (!has_process() || number < 1 || number > kSignalMax) return;
+  SignalInfo info = kernel_signal(number);
+  send_signal(init_process(), info);
+}
+
+class ProgramTerminal final : public vfs::TerminalHandler {
+ public:
+  void terminal_signal(int linux_signal, i64) override { signal_program(linux_signal); }
+  void terminal_mode(bool raw) override {
+    const u8 body = raw ? 1 : 0;
+    drivers::send_record(abi::RecordType::window, {&body, 1}, false);
+  }
+};
+constinit ProgramTerminal program_terminal;
+
 void handle_record(abi::RecordType type, std::span<const u8> body) {
   if (type == abi::RecordType::window_size) {
     machine.configuration.rows = number_at<u16>(body, 0, 0);
     machine.configuration.columns = number_at<u16>(body, 2, 0);
-    if (machine.tree != nullptr) send_signal(init_process(), kernel_signal(SIGWINCH));
-  } else if (type == abi::RecordType::signal && machine.tree != nullptr) {
-    u32 number = number_at<u32>(body, 0, 0);
-    if (number >= 1 && number <= static_cast<u32>(kSignalMax)) {
-      SignalInfo info;
-      info.number = static_cast<int>(number);
-      send_signal(init_process(), info);
+    if (machine.terminal != nullptr) {
+      vfs::terminal_resize(*machine.terminal, machine.configuration.rows, machine.configuration.columns);
     }
+  } else if (type == abi::RecordType::signal) {
+    signal_program(number_at<int>(body, 0, 0));
   }
 }
 
@@ -179,6 +195,9 @@ Result<void> make_first_process(Ref<vfs::File> input, Ref<vfs::File> output, Ref
 }
 
 }  // namespace
+
+vfs::TerminalHandler& terminal_handler() { return program_terminal; }
+void set_terminal(Ref<vfs::File> terminal) { machine.terminal = terminal.leak(); }
 
 const Configuration& configuration() { return machine.configuration; }
 

@@ -11,6 +11,7 @@
 #include "base/ref.h"
 #include "base/result.h"
 #include "kernel/vfs/inode.h"
+#include "kernel/vfs/tty.h"
 
 namespace husk::linux {
 
@@ -35,6 +36,10 @@ void start_init(vfs::Tree& tree, Ref<vfs::File> standard_input, Ref<vfs::File> s
                 Ref<vfs::File> standard_error);
 
 const Configuration& configuration();
+
+// For the machine's terminal: its signals go to the first process. set_terminal(): window sizes from the monitor go to it.
+vfs::TerminalHandler& terminal_handler();
+void set_terminal(Ref<vfs::File> terminal);
 
 // Makes /proc and /sys (proc*.cc): boot mounts them.
 Result<Ref<vfs::Inode>> make_proc();

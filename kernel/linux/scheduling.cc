@@ -130,4 +130,18 @@ HUSK_SYSCALL(getcpu, mem::UserPtr<u32> processor, mem::UserPtr<u32> node, u64) {
   return 0;
 }
 
+// --- memory policies: one node -------------------------------------------------------------------------------------------------
+
+HUSK_SYSCALL(get_mempolicy, mem::UserPtr<int> mode, u64 nodes, u64 node_count, u64 address, u64 flags) {
+  constexpr u64 kFlagNode = 1, kFlagAddress = 2, kFlagAllowed = 4;
+  if ((flags & ~(kFlagNode | kFlagAddress | kFlagAllowed)) != 0) return Error(EINVAL);
+  if ((flags & kFlagAddress) == 0 && address != 0) return Error(EINVAL);
+  const u64 only_node = (flags & kFlagAllowed) != 0 ? 1 : 0;
+  if (mode) TRY(mem::write_user(mode, 0));  // MPOL_DEFAULT, or node 0
+  if (nodes != 0 && node_count > 0) TRY(mem::copy_to_user(nodes, &only_node, node_count > 8 ? sizeof(only_node) : 1));
+  return 0;
+}
+HUSK_SYSCALL(set_mempolicy, int, u64, u64) { return 0; }
+HUSK_SYSCALL(mbind, u64, u64, int, u64, u64, u32) { return 0; }
+
 }  // namespace husk::linux
