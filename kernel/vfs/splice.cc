@@ -22,6 +22,13 @@ Result<size_t> write_bytes(File& to, const u64* to_offset, u64 done, const void*
 
 // One read that waits as `from` does. Moves nothing when `from` is at its end.
 Result<size_t> move_once(File& from, const u64* from_offset, File& to, const u64* to_offset, u64 done, size_t size, u8* chunk) {
+  if (Pipe* pipe = pipe_of(to)) {
+    while (pipe->space() == 0) {
+      if (pipe->readers == 0) return Error(EPIPE);
+      TRY(wait_for_change(to, pipe->queue));
+    }
+    size = std::min(size, pipe->space());
+  }
   if (Pipe* pipe = pipe_of(from)) {
     while (pipe->size() == 0) {
       if (pipe->writers == 0) return size_t{0};
@@ -33,13 +40,6 @@ Result<size_t> move_once(File& from, const u64* from_offset, File& to, const u64
     pipe->consume(written);
     pipe->queue.wake_all(kOut);
     return written;
-  }
-  if (Pipe* pipe = pipe_of(to)) {
-    while (pipe->space() == 0) {
-      if (pipe->readers == 0) return Error(EPIPE);
-      TRY(wait_for_change(to, pipe->queue));
-    }
-    size = std::min(size, pipe->space());
   }
   IoSegment segment = IoBuffer::kernel_segment(chunk, std::min(size, kChunk));
   IoBuffer buffer({&segment, 1}, IoBuffer::Memory::kernel);

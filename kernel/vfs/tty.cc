@@ -228,6 +228,7 @@ void Terminal::echo_text(const char* text, size_t size) {
 // --- reading -------------------------------------------------------------------------------------------------------
 
 size_t Terminal::take_input(IoBuffer& buffer, size_t limit, Error* error) {
+  if (input_.empty()) return 0;
   Result<size_t> got = buffer.put(input_.data(), std::min(limit, input_.size()));
   if (!got.ok()) {
     *error = got.error();
