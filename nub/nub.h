@@ -26,7 +26,7 @@ Errno space_destroy(u32 id);
 // pc.cc: what only a machine with a local APIC and a serial port has
 void apic_arm(u64 deadline_tsc);
 void apic_end_of_interrupt();
-void apic_start();
+extern "C" void apic_start();
 void serial_write(const char* text, u64 size);
 [[noreturn]] void power_off();
 

@@ -190,6 +190,33 @@ TEST_F(Boot, measure) {
             << std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count() / kRuns << " ms\n";
 }
 
+// The same nub under QEMU's own processor, entered by PVH. The result is on the serial port.
+class Qemu : public testing::TestWithParam<std::tuple<const char*, const char*>> {};
+TEST_P(Qemu, passes) {
+  auto [machine, test] = GetParam();
+  if (system("command -v qemu-system-x86_64 >/dev/null") != 0) GTEST_SKIP() << "no qemu-system-x86_64";
+  std::string path = testing::TempDir() + "husk_micro_" + machine + "_" + test + "_" + std::to_string(getpid());
+  std::vector<u8> image = image_for(test, 0);
+  FILE* file = fopen(path.c_str(), "wb");
+  ASSERT_EQ(fwrite(image.data(), 1, image.size(), file), image.size());
+  fclose(file);
+  std::string command = std::string("timeout 60 qemu-system-x86_64 -accel tcg -cpu max -m 128 -nodefaults -no-user-config -display none "
+                                    "-no-reboot -serial stdio -M ") + machine + " -kernel " + path + " 2>&1 </dev/null";
+  FILE* pipe = popen(command.c_str(), "r");
+  std::string output;
+  for (int c; (c = fgetc(pipe)) != EOF;) output.push_back(static_cast<char>(c));
+  pclose(pipe);
+  unlink(path.c_str());
+  EXPECT_NE(output.find("PASS"), std::string::npos) << output;
+}
+INSTANTIATE_TEST_SUITE_P(nub, Qemu,
+                         testing::Combine(testing::Values("microvm", "q35"),
+                                          testing::Values("hello", "boot_info_is_sound", "pc_timer_and_ports", "mapping_works",
+                                                          "huge_pages_and_splitting", "spaces_are_separate", "exceptions_become_upcalls",
+                                                          "trapped_syscalls_keep_registers", "i5_nub_addresses_are_out_of_reach",
+                                                          "i8_kernel_text_and_relro_are_sealed", "i10_privileged_instructions_fault")),
+                         [](const auto& info) { return std::string(std::get<0>(info.param)) + "_" + std::get<1>(info.param); });
+
 TEST(ImageHeader, every_field_is_checked) {
   std::vector<u8> image = image_for("hello", 0);
   abi::ImageHeader good;

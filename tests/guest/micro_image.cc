@@ -84,6 +84,36 @@ u32 add_parts(std::vector<u8>& image, Elf& elf, u64 base, const std::vector<u32>
   return count;
 }
 
+// What a PVH loader reads: one segment, the whole file, and the note with the 32-bit entry.
+void write_elf_header(std::vector<u8>& image, u32 entry) {
+  struct {
+    Elf64_Ehdr header;
+    Elf64_Phdr segments[2];
+    Elf64_Nhdr note;
+    char name[4];
+    u32 entry;
+  } start{};
+  memcpy(start.header.e_ident, ELFMAG, SELFMAG);
+  start.header.e_ident[EI_CLASS] = ELFCLASS64;
+  start.header.e_ident[EI_DATA] = ELFDATA2LSB;
+  start.header.e_ident[EI_VERSION] = EV_CURRENT;
+  start.header.e_type = ET_EXEC;
+  start.header.e_machine = EM_X86_64;
+  start.header.e_version = EV_CURRENT;
+  start.header.e_entry = entry;
+  start.header.e_phoff = sizeof(Elf64_Ehdr);
+  start.header.e_ehsize = sizeof(Elf64_Ehdr);
+  start.header.e_phentsize = sizeof(Elf64_Phdr);
+  start.header.e_phnum = 2;
+  u64 load = abi::kImageLoadAddress, note = offsetof(decltype(start), note);
+  start.segments[0] = {PT_LOAD, PF_R | PF_W | PF_X, 0, load, load, image.size(), image.size(), kPageSize};
+  start.segments[1] = {PT_NOTE, PF_R, note, load + note, load + note, 20, 20, 4};
+  start.note = {4, 4, 18};  // XEN_ELFNOTE_PHYS32_ENTRY
+  memcpy(start.name, "Xen", 4);
+  start.entry = entry;
+  memcpy(image.data(), &start, sizeof(start));
+}
+
 }  // namespace
 
 std::vector<u8> make_micro_image(const std::string& nub_path, const std::string& guest_path, const std::vector<u8>& config, u32 image_flags) {
@@ -113,6 +143,8 @@ std::vector<u8> make_micro_image(const std::string& nub_path, const std::string&
   header.config_offset = append(image, config.data(), config.size());
   header.file_size = image.size();
   memcpy(image.data() + abi::kImageHeaderOffset, &header, sizeof(header));
+  const ImagePart& text = header.nub_parts[0];
+  write_elf_header(image, static_cast<u32>(abi::kImageLoadAddress + text.file_offset + header.nub_entry_pvh - text.virtual_offset));
   return image;
 }
 
