@@ -57,7 +57,7 @@ TEST_F(RootfsTest, all_missing_libraries_are_named_at_once) {
 
 TEST_F(RootfsTest, origin_and_rpath_of_the_loading_object_are_followed) {
   mkdir((directory_.path() + "/lib").c_str(), 0755);
-  compile("-shared -o lib/libinner.so -x c /dev/null && cc -shared -o lib/libouter.so -x c /dev/null -Wl,--no-as-needed lib/libinner.so -Wl,-soname,libouter.so");
+  compile("-shared -o lib/libinner.so -x c /dev/null -Wl,-soname,libinner.so && cc -shared -o lib/libouter.so -x c /dev/null -Wl,--no-as-needed -x none lib/libinner.so -Wl,-soname,libouter.so");
   write("p.c", "int main(void) { return 0; }");
   compile("-o old p.c -Wl,--no-as-needed,--disable-new-dtags,-rpath,'$ORIGIN/lib' -Llib -l:libouter.so -Wl,-rpath-link,lib");
   Plan plan = make_plan({directory_.path() + "/old", {}, {}, {}});
