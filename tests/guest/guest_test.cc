@@ -200,7 +200,7 @@ TEST_P(Qemu, passes) {
   FILE* file = fopen(path.c_str(), "wb");
   ASSERT_EQ(fwrite(image.data(), 1, image.size(), file), image.size());
   fclose(file);
-  std::string command = std::string("timeout 60 qemu-system-x86_64 -accel tcg -cpu max -m 128 -nodefaults -no-user-config -display none "
+  std::string command = std::string("timeout 20 qemu-system-x86_64 -accel tcg -cpu max -m 128 -nodefaults -no-user-config -display none "
                                     "-no-reboot -serial stdio -M ") + machine + " -kernel " + path + " 2>&1 </dev/null";
   FILE* pipe = popen(command.c_str(), "r");
   std::string output;
