@@ -153,7 +153,7 @@ CpuFeatures cpu_features() {
   has.smep = extended.b >> 7 & 1;
   has.smap = extended.b >> 20 & 1;
   has.umip = extended.c >> 2 & 1;
-  // QEMU's TCG before 9.1 reads the stack of a ring-3 IRETQ with supervisor rights: with SMAP the kernel could not return from upcalls.
+  // QEMU 7.2's TCG reads the stack of a ring-3 IRETQ with supervisor rights: with SMAP the kernel could not return from upcalls.
   constexpr u32 kTcg = 0x54474354;  // "TCGT"
   if ((basic.c >> 31) && Cpuid(0x40000000).b == kTcg) has.smap = false;
   return has;
