@@ -39,7 +39,7 @@ SignalSets signal_sets(const Process& process) {
   return sets;
 }
 
-char state_of(const Task& task) { return &task == sched::current()->owner ? 'R' : 'S'; }
+char state_of(const Task& task) { return task.thread.get() == sched::current() ? 'R' : 'S'; }
 
 Result<void> stat_text(void* context, String& out) {
   Process& process = init_process();
@@ -48,7 +48,7 @@ Result<void> stat_text(void* context, String& out) {
   const mem::AddressSpace& space = *process.space;
   const ImageLayout& layout = process.layout;
   SignalSets sets = signal_sets(process);
-  u64 run_time = about_thread(context) ? task->thread->run_time_ns() : process.run_time_ns();
+  u64 run_time = about_thread(context) && task->thread ? task->thread->run_time_ns() : process.run_time_ns();
   TRY(print(out, "%d (%s) %c %d %d %d 0 -1 4194304 %llu 0 0 0 %llu 0 0 0 20 0 %u 0 %llu %llu %llu %llu ", task->tid, task->name,
             state_of(*task), process.parent_pid, process.group, process.session, static_cast<ull>(space.fault_count()),
             clock_ticks(run_time), process.task_count, clock_ticks(process.start_ns), static_cast<ull>(space.mapped_bytes()),
