@@ -29,6 +29,13 @@ class TmpfsFile final : public InodeFile {
     if (memfd_name_.empty()) return File::describe();
     return String::from(memfd_name_);
   }
+  Result<Ref<File>> reopen(u32 open_flags) override {
+    if (memfd_name_.empty()) return InodeFile::reopen(open_flags);
+    String name = TRY(String::from(memfd_name_));
+    Ref<TmpfsFile> file = TRY(make_ref<TmpfsFile>(node_));
+    file->become_memfd(std::move(name));
+    return Ref<File>(std::move(file));
+  }
   void become_memfd(String name) {
     kind = Kind::memfd;
     memfd_name_ = std::move(name);

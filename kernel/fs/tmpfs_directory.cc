@@ -175,7 +175,7 @@ class DirectoryNode::LowerFilter final : public vfs::DirectoryVisitor {
 };
 
 Result<void> DirectoryNode::list(u64& position, vfs::DirectoryVisitor& visitor) {
-  if (stat_.links == 0) return {};
+  if (stat_.links == 0) return Error(ENOENT);
   constexpr u8 kDirectoryEntry = directory_entry_type(vfs::kDirectoryType);
   if (position == 0) {
     if (!visitor.visit({number(), kDirectoryEntry, "."}, 1)) return {};
