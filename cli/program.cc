@@ -83,7 +83,7 @@ Target find_target(const std::string& word) {
   ssize_t size = pread(file.get(), &magic, sizeof(magic), abi::kImageHeaderOffset);
   if (size == sizeof(magic) && magic == abi::kImageMagic) return {path, true};
   if (word.ends_with(".husk")) cannot_run(word, "is not a husk image, or a damaged one; build it again with: husk build PROGRAM -o " + word);
-  check_program(word, status, file.get());
+  check_program(path, status, file.get());
   return {absolute(path), false};
 }
 

@@ -208,7 +208,10 @@ void Monitor::Machine::watch_signals() {
     });
   }
   if (options_.life_fd >= 0) {
-    devices_.loop().add(options_.life_fd, EPOLLIN, [this](u32) { cut_power(kStatusPowerCut); });
+    devices_.loop().add(options_.life_fd, EPOLLIN, [this](u32) {
+      devices_.loop().remove(options_.life_fd);
+      cut_power(kStatusPowerCut);
+    });
   }
 }
 
