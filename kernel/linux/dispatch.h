@@ -7,20 +7,17 @@
 namespace husk::linux {
 
 enum class RestartClass : u8 { no, always, unhandled, timed };
-enum class SupportLevel : u8 { full, partial, ignored, missing };
 
-struct SyscallEntry {
-  const char* name;  // null: no such call
-  SyscallHandler handler;
+// Name and kinds of arguments, for traces and the log.
+struct SyscallText {
+  const char* name;
   const char* arguments;
-  RestartClass restart;
-  SupportLevel level;
 };
 
-const SyscallEntry* syscall_entry(u64 number);  // null beyond the table
-const SyscallHandler* syscall_table();          // kSyscallSlots handlers, none null, without tracing
+bool describe_syscall(u64 number, SyscallText* text);  // false: no such call
+const SyscallHandler* syscall_table();                 // kSyscallSlots handlers, none null, without tracing
 RestartClass restart_class(u64 number);
 void install_syscall_table(bool traced);
-const SyscallHandler* traced_table();           // trace.cc
+i64 traced_call(u64, u64, u64, u64, u64, u64);         // trace.cc: what every slot holds while tracing
 
 }  // namespace husk::linux

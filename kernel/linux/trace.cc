@@ -138,7 +138,7 @@ void add_argument(Line& line, char kind, u64 value, u64 next, i64 result, bool a
   line.add("%#lx", value);
 }
 
-void add_call(Line& line, const SyscallEntry* entry, u64 number, const u64* arguments, i64 result, bool after) {
+void add_call(Line& line, const SyscallText* entry, u64 number, const u64* arguments, i64 result, bool after) {
   if (entry == nullptr) return line.add("syscall_%lu(", number);
   line.add("%s(", entry->name);
   for (size_t i = 0; i < 6 && entry->arguments[i] != '\0' && entry->arguments[i] != '>'; ++i) {
@@ -147,7 +147,7 @@ void add_call(Line& line, const SyscallEntry* entry, u64 number, const u64* argu
   }
 }
 
-void add_result(Line& line, const SyscallEntry* entry, i64 result) {
+void add_result(Line& line, const SyscallText* entry, i64 result) {
   if (result < 0 && result > -4096) return line.add(") = -1 %s", error_name(static_cast<int>(-result)));
   bool address = entry != nullptr && strchr(entry->arguments, '>') != nullptr;
   line.add(address ? ") = %#lx" : ") = %ld", result);
@@ -159,10 +159,13 @@ bool shown_before(u64 number) {
   return number == __NR_exit || number == __NR_exit_group || number == __NR_rt_sigreturn || number == __NR_execve;
 }
 
-i64 traced(u64 a, u64 b, u64 c, u64 d, u64 e, u64 f) {
+}  // namespace
+
+i64 traced_call(u64 a, u64 b, u64 c, u64 d, u64 e, u64 f) {
   const u64 number = sched::current()->frame()->orig_rax;
   const u64 arguments[6] = {a, b, c, d, e, f};
-  const SyscallEntry* entry = syscall_entry(number);
+  SyscallText text;
+  const SyscallText* entry = describe_syscall(number, &text) ? &text : nullptr;
   const bool before = shown_before(number);
   Line line;
   if (current_process().task_count > 1) line.add("[%d] ", current_task().tid);
@@ -178,17 +181,5 @@ i64 traced(u64 a, u64 b, u64 c, u64 d, u64 e, u64 f) {
   send(line);
   return result;
 }
-
-struct TracedTable {
-  SyscallHandler handlers[kSyscallSlots];
-  constexpr TracedTable() : handlers() {
-    for (SyscallHandler& handler : handlers) handler = traced;
-  }
-};
-constinit const TracedTable traced_handlers;
-
-}  // namespace
-
-const SyscallHandler* traced_table() { return traced_handlers.handlers; }
 
 }  // namespace husk::linux
