@@ -12,6 +12,8 @@
 #include "cli/failure.h"
 #include "cli/program.h"
 
+extern "C" const char __executable_start;  // the linker's: where this program was loaded
+
 namespace husk::cli {
 namespace {
 
@@ -92,7 +94,6 @@ int sample_function() { return 42; }
 TEST(CrashReport, names_functions_from_the_file_and_survives_any_record) {
   std::ifstream file("/proc/self/exe", std::ios::binary);
   std::vector<u8> elf((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  extern char __executable_start;
   u64 offset = reinterpret_cast<u64>(&sample_function) - reinterpret_cast<u64>(&__executable_start);
   EXPECT_NE(symbol_at(elf, offset + 1).find("sample_function"), std::string::npos);
 
