@@ -11,7 +11,7 @@ set(HUSK_SANITIZERS -fsanitize=address,undefined -fno-sanitize-recover=all -fno-
 
 # Ring 3: general registers only, so that a system call needs to save no vector state; frame pointers for backtraces.
 set(HUSK_KERNEL_FLAGS
-    -O2 -g -fPIE -fvisibility=hidden -mgeneral-regs-only -mno-red-zone -fno-exceptions -fno-rtti
+    -Os -g -fPIE -fvisibility=hidden -mgeneral-regs-only -mno-red-zone -fno-exceptions -fno-rtti
     -fno-threadsafe-statics -fno-omit-frame-pointer -fno-asynchronous-unwind-tables -fno-unwind-tables
     -fno-stack-protector -fcf-protection=none -ffunction-sections -fdata-sections -fno-plt
     -fno-tree-loop-distribute-patterns -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=0 -DHUSK_GUEST=1)
