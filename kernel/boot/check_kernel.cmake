@@ -1,4 +1,5 @@
-# cmake -DKERNEL=kernel.elf [-DNUB=nub.elf] -DREADELF=readelf -P check_kernel.cmake: what must be true of a linked kernel.
+# cmake -DKERNEL=kernel.elf [-DNUB=nub.elf] -DREADELF=readelf [-DSTRICT=1] -P check_kernel.cmake: what must be true of a linked kernel.
+# The size is a warning while linking, so that a kernel in the making can be tried, and an error in the tests (STRICT).
 function(run output)
   execute_process(COMMAND ${ARGN} OUTPUT_VARIABLE text RESULT_VARIABLE status)
   if(status)
@@ -30,6 +31,9 @@ if(sections MATCHES "\\.rela\\.dyn +RELA +[0-9a-f]+ [0-9a-f]+ ([0-9a-f]+)")
   math(EXPR total "${total} - 0x${CMAKE_MATCH_1} * 20 / 24")
 endif()
 if(total GREATER 307200)
-  message(FATAL_ERROR "nub and kernel have ${total} bytes; at most 307200 are allowed")
+  if(STRICT)
+    message(FATAL_ERROR "nub and kernel have ${total} bytes; at most 307200 are allowed")
+  endif()
+  message(WARNING "nub and kernel have ${total} bytes; at most 307200 are allowed (the test guest/kernel_size fails)")
 endif()
 message(STATUS "nub and kernel: ${total} bytes")
