@@ -82,7 +82,7 @@ SignalInfo signal_of_page_fault(u64 address, int error) {
 void remember_trap(Task& task, const TrapFrame& frame) {
   task.trap_vector = frame.vector;
   task.trap_error = frame.error;
-  task.trap_address = frame.address;
+  if (frame.vector == kPageFault) task.trap_address = frame.address;  // CR2 keeps the last one
 }
 
 [[noreturn]] void out_of_memory() {
@@ -131,7 +131,6 @@ void handle_exception(TrapFrame& frame) {
   Task& task = current_task();
   if (frame.vector == kProtection && emulate_vsyscall(frame)) return;
   remember_trap(task, frame);
-  task.trap_address = 0;
   force_signal(signal_of(frame));
 }
 
