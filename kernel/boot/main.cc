@@ -96,7 +96,10 @@ Result<Owned<vfs::Tree>> mount_all(const abi::BootInfo& info, const StandardFile
   u64 limit = info.ram_size / 2;  // as Linux does for tmpfs
   auto root = TRY(make_root(info, limit));
   auto tree = TRY(vfs::Tree::create(std::move(root)));
-  TRY(mount(*tree, "/tmp", fs::make_tmpfs(limit, S_IFDIR | 01777), "tmpfs"));
+  // An image that has files in /tmp keeps them: its /tmp is writable as all of the root is.
+  if (!tree->resolve(tree->root(), "/tmp", vfs::kFollow).ok()) {
+    TRY(mount(*tree, "/tmp", fs::make_tmpfs(limit, S_IFDIR | 01777), "tmpfs"));
+  }
   TRY(mount(*tree, "/dev", fs::make_devfs(files.input, files.output, files.error), "devtmpfs"));
   TRY(mount(*tree, "/proc", linux::make_proc(), "proc"));
   TRY(mount(*tree, "/sys", linux::make_sys(), "sysfs"));
