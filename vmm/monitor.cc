@@ -119,6 +119,7 @@ class Monitor::Machine : public MmioHandler {
   void on_signal(const signalfd_siginfo& info);
   void on_timer();
   void arm_guest_timer();
+  void access_batch(PhysAddr page);
   void on_record(abi::RecordType type, std::span<const u8> bytes);
   void on_input(std::span<const iovec> buffers);
   void fail_guest(const std::string& why);
@@ -323,6 +324,7 @@ MmioHandler::Next Monitor::Machine::mmio_store(PhysAddr address, u32 size, u64 v
   }
   switch (address.value - abi::kMonitorDeviceAddress) {
     case abi::kMonitorPark: vcpu_.park(timer_deadline()); return Next::resume;
+    case abi::kMonitorBatchAccess: access_batch(PhysAddr{value << kPageShift}); return Next::resume;
     case abi::kMonitorPowerOff: {
       std::lock_guard lock(result_mutex_);
       if (!ended_) result_.status = static_cast<int>(value & 0xff);
@@ -331,6 +333,27 @@ MmioHandler::Next Monitor::Machine::mmio_store(PhysAddr address, u32 size, u64 v
     }
     default: return Next::resume;
   }
+}
+
+// Each field is the guest's to change at any time: read once, and nothing but its own answers depends on it.
+void Monitor::Machine::access_batch(PhysAddr page) {
+  using abi::MonitorBatch;
+  u32 count = 0, done = 0;
+  if (!vm_.memory().read(page + offsetof(MonitorBatch, count), &count)) return;
+  for (; done < std::min(count, abi::kMonitorBatchMax); ++done) {
+    PhysAddr at = page + offsetof(MonitorBatch, accesses) + done * sizeof(MonitorBatch::Access);
+    MonitorBatch::Access access;
+    if (!vm_.memory().read(at, &access)) break;
+    u64 offset = access.offset & ~abi::kMonitorBatchRead;
+    if (offset >= MonitorDevices::kCount * abi::kVirtioMmioStride) break;
+    if ((access.offset & abi::kMonitorBatchRead) == 0) {
+      devices_.store(offset, sizeof(u32), access.value);
+      continue;
+    }
+    u32 answer = static_cast<u32>(devices_.load(offset, sizeof(u32)));
+    vm_.memory().write(at + offsetof(MonitorBatch::Access, value), answer);
+  }
+  vm_.memory().write(page + offsetof(MonitorBatch, done), done);
 }
 
 u64 Monitor::Machine::mmio_load(PhysAddr address, u32 size) {
