@@ -157,10 +157,11 @@ class MachineBuilder {
     z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
     return z ^ (z >> 31);
   }
-  // A free upper-half slot of 512 GiB, not the last (the nub's).
+  // A free upper-half slot of 512 GiB: not the last, the nub's, and not the first, where software KVMs lose pages (measured: with anything of
+  // ours there every machine ends in a page fault that its tables do not explain; Linux leaves it to hypervisors, x86/x86_64/mm.rst).
   u64 random_slot() {
-    u64 slot = random() % 255;
-    while (slot_used_[slot]) slot = (slot + 1) % 255;
+    u64 slot = 1 + random() % 254;
+    while (slot_used_[slot]) slot = slot % 254 + 1;
     slot_used_[slot] = true;
     return 0xffff800000000000 + slot * 512 * kGiB;
   }
