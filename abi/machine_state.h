@@ -117,12 +117,14 @@ struct MachineInput {
   CpuFeatures features;
   u64 tsc_per_apic_tick_shift24;
   u64 apic_physical;  // pc, else 0
+  u32 monitor_maps;   // for BootInfo
 };
 
 struct MachineOutput {
   CpuState cpu;
   u64 monitor_page_physical;
   u64 boot_info_physical;
+  u64 nub_state_physical, vcpu_shared_physical;
 };
 
 // `At`: u8* operator()(u64 physical), valid up to the end of the RAM range or image that the address lies in.
@@ -145,6 +147,8 @@ class MachineBuilder {
     fill_cpu(&out->cpu);
     out->monitor_page_physical = in_.machine == MachineKind::monitor ? monitor_page_ : 0;
     out->boot_info_physical = boot_info_;
+    out->nub_state_physical = nub_state_;
+    out->vcpu_shared_physical = shared_;
     return full_ ? "too little memory for the page tables" : nullptr;
   }
 
@@ -306,35 +310,24 @@ class MachineBuilder {
       u64 va = kernel_base_ + part.virtual_offset;
       if (part.relro || (part.flags & kPartWrite)) {
         copy_part(part, kernel_copy_[i]);
+        relocate(part, at_(kernel_copy_[i]));
         map(va, kernel_copy_[i], part.memory_size, part.relro ? kUserRead | kPteSealed : kUserWrite);
       } else {
         u64 execute = part.flags & kPartExecute ? 0 : kPteNoExecute;
         map(va, in_.image_physical + part.file_offset, part.memory_size, kPteUser | execute | kPteSealed | kPteImage);
       }
     }
-    relocate();
   }
-  // R_X86_64_RELATIVE with the addend in place. Offsets are sorted or not; a part is found once and kept while it fits.
-  void relocate() {
-    const u32* offsets = reinterpret_cast<const u32*>(at_(in_.image_physical + header_.relocations_offset));
-    u64 start = 0, size = 0;
-    u8* bytes = nullptr;
-    for (u64 i = 0; i < header_.relocation_count; ++i) {
-      if (offsets[i] - start >= size || size - (offsets[i] - start) < 8) {
-        size = 0;
-        for (u32 k = 0; k < header_.kernel_part_count; ++k) {
-          const ImagePart& part = header_.kernel_parts[k];
-          if (kernel_copy_[k] == 0 || offsets[i] - part.virtual_offset >= part.memory_size) continue;
-          start = part.virtual_offset;
-          size = part.memory_size;
-          bytes = at_(kernel_copy_[k]);
-        }
-        if (offsets[i] - start >= size || size - (offsets[i] - start) < 8) continue;  // the checker refused such images
-      }
+  // image_format.h, relocations_offset. The addends are in place.
+  void relocate(const ImagePart& part, u8* bytes) {
+    const u64* bitmap = reinterpret_cast<const u64*>(at_(in_.image_physical + header_.relocations_offset));
+    for (u64 at = 0; at + 8 <= part.file_size; at += 8) {
+      u64 n = (part.virtual_offset + at - header_.relocated_start) / 8;
+      if (n / 64 >= header_.relocation_words || (bitmap[n / 64] >> (n % 64) & 1) == 0) continue;
       u64 value;
-      memcpy(&value, bytes + (offsets[i] - start), 8);
+      memcpy(&value, bytes + at, 8);
       value += kernel_base_;
-      memcpy(bytes + (offsets[i] - start), &value, 8);
+      memcpy(bytes + at, &value, 8);
     }
   }
 
@@ -440,7 +433,8 @@ class MachineBuilder {
     NubState* state = nullptr;
     for (u32 i = 0; i < header_.nub_part_count; ++i) {
       if (nub_data_[i] != 0 && header_.nub_state - header_.nub_parts[i].virtual_offset < header_.nub_parts[i].memory_size) {
-        state = reinterpret_cast<NubState*>(at_(nub_data_[i]) + (header_.nub_state - header_.nub_parts[i].virtual_offset));
+        nub_state_ = nub_data_[i] + (header_.nub_state - header_.nub_parts[i].virtual_offset);
+        state = reinterpret_cast<NubState*>(at_(nub_state_));
       }
     }
     state->magic = kBootInfoMagic;
@@ -490,6 +484,7 @@ class MachineBuilder {
     info.start_tsc = in_.start_tsc;
     info.ram_is_zero = in_.ram_is_zero;
     info.image_flags = header_.flags;
+    info.monitor_maps = in_.monitor_maps;
     for (u32 i = 0; i < in_.ram_count; ++i) {
       u64 start = in_.ram[i].start, end = start + in_.ram[i].size;
       if (in_.area_start >= start && in_.area_start < end) {
@@ -544,7 +539,7 @@ class MachineBuilder {
   const ImageHeader& header_;
   At at_;
   u64 next_ = 0, pool_pages_ = 0, pool_used_ = 0, root_ = 0, direct_size_ = 0;
-  u64 vcpu_pages_ = 0, usage_ = 0, pool_ = 0, region_end_ = 0;
+  u64 vcpu_pages_ = 0, nub_state_ = 0, usage_ = 0, pool_ = 0, region_end_ = 0;
   u64 shared_ = 0, upcall_stack_ = 0, boot_stack_ = 0, boot_info_ = 0, monitor_page_ = 0, config_ = 0;
   u64 relro_start_ = 0, relro_end_ = 0;
   u64 kernel_base_ = 0, direct_base_ = 0, image_base_ = 0, area_ = 0, area_end_ = 0, boot_info_va_ = 0;

@@ -4,6 +4,7 @@
 // table is freed at once. An address space is named by its root's index in the pool, 0 being the first one.
 #include <errno.h>
 
+#include "abi/nub_policy.h"
 #include "nub/nub.h"
 
 namespace husk::nub {
@@ -11,7 +12,6 @@ namespace {
 
 using namespace abi;
 
-constexpr u64 kUpperStart = 0xffff800000000000, kUpperEnd = 0xffffff8000000000;  // the last 512 GiB are the nub's
 constexpr u32 kInvalidateSingly = 16;
 
 u64* table_at(u64 page) { return reinterpret_cast<u64*>(kNubRegionBase + (page - nub_state.region_start)); }
@@ -52,48 +52,6 @@ u64 root_of(u32 id) {
   return nub_state.pool_start + (u64{id} << kPageShift);
 }
 
-bool inside(u64 start, u64 size, u64 outer, u64 outer_size) { return start >= outer && size <= outer_size && start - outer <= outer_size - size; }
-bool apart(u64 start, u64 size, u64 other, u64 other_size) { return start + size <= other || other + other_size <= start; }
-
-// The software bits for frames [pa, +size), or false if no mapping of them may exist.
-bool classify(u64 pa, u64 size, u64* bits) {
-  if (inside(pa, size, nub_state.image_start, nub_state.image_end - nub_state.image_start)) {
-    *bits = kPteImage;
-    return true;
-  }
-  for (u32 i = 0; i < nub_state.range_count; ++i) {
-    if (!inside(pa, size, nub_state.ram[i].start, nub_state.ram[i].size)) continue;
-    *bits = 0;
-    for (u32 k = 0; k < nub_state.sealed_count; ++k) {
-      if (!apart(pa, size, nub_state.sealed[k].start, nub_state.sealed[k].size)) return false;
-    }
-    return apart(pa, size, nub_state.region_start, nub_state.region_end - nub_state.region_start);
-  }
-  for (u32 i = 0; i < nub_state.window_count; ++i) {
-    if (inside(pa, size, nub_state.windows[i].start, nub_state.windows[i].size)) {
-      *bits = kPteDevice;
-      return true;
-    }
-  }
-  return false;
-}
-
-// The hardware bits for `flags` on frames with these software bits, or 0 if that mapping is forbidden.
-u64 permitted(u32 flags, u64 frame_bits, bool upper) {
-  if (!(flags & kNubRead) || flags & ~u32{kNubRead | kNubWrite | kNubExecute | kNubUncached | kNubJit}) return 0;
-  bool jit = (flags & kNubJit) && (nub_state.image_flags & kImageJit) && !upper && frame_bits == 0;
-  if ((flags & kNubJit) && !jit) return 0;
-  if (flags & kNubExecute) {
-    if (upper && nub_state.kernel_sealed) return 0;
-    if (!(frame_bits & kPteImage) && !jit) return 0;
-    if ((flags & kNubWrite) && !jit) return 0;
-  }
-  if ((flags & kNubWrite) && (frame_bits & kPteImage)) return 0;
-  bool uncached = (flags & kNubUncached) || (frame_bits & kPteDevice);
-  return frame_bits | kPteLeaf | kPteUser | (flags & kNubWrite ? kPteWrite : 0) | (flags & kNubExecute ? 0 : kPteNoExecute) |
-         (uncached ? kPteUncached : 0);
-}
-
 // One range operation: walks the tables of one space and changes leaf entries.
 class Range {
  public:
@@ -106,17 +64,15 @@ class Range {
     pa_ = call.pa;
     root_ = root_of(call.space);
     if (root_ == 0) return ESRCH;
-    if (((va_ | call.length) & (kPageSize - 1)) != 0 || call.length == 0) return EINVAL;
+    if (Errno error = check_range(va_, call.length)) return error;
     end_ = va_ + call.length;
     upper_ = va_ >= kUpperStart;
-    if (end_ <= va_) return EINVAL;
-    if (upper_ ? end_ > kUpperEnd : va_ < kUserStart || end_ > kUserEnd) return EPERM;
     flush_ = upper_ || root_ == nub_state.current_root;
     if (kind != Kind::map) return 0;
     u64 bits;
     if ((pa_ & (kPageSize - 1)) != 0 || pa_ + call.length < pa_) return EINVAL;
-    if (!classify(pa_, call.length, &bits)) return EPERM;
-    leaf_ = permitted(flags_, bits, upper_);
+    if (!classify(nub_state, pa_, call.length, &bits)) return EPERM;
+    leaf_ = permitted(nub_state, flags_, bits, upper_);
     return leaf_ == 0 ? EPERM : 0;
   }
 
@@ -180,7 +136,7 @@ class Range {
     } else if (kind_ == Kind::unmap) {
       *entry = 0;
     } else {
-      u64 bits = permitted(flags_, old & (kPteImage | kPteDevice), upper_);
+      u64 bits = permitted(nub_state, flags_, old & (kPteImage | kPteDevice), upper_);
       *entry = bits | (old & kPteFrame);
       return bits != 0;
     }

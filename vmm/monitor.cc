@@ -13,12 +13,14 @@
 #include <x86intrin.h>
 
 #include <mutex>
+#include <optional>
 #include <thread>
 
 #include "abi/boot_config.h"
 #include "abi/monitor_device.h"
 #include "vmm/kvm/vcpu.h"
 #include "vmm/loader/loader.h"
+#include "vmm/loader/table_filler.h"
 #include "vmm/monitor_devices.h"
 #include "vmm/monitor_error.h"
 
@@ -131,6 +133,7 @@ class Monitor::Machine : public MmioHandler {
   Vcpu& vcpu_;
   host::FileDescriptor timer_doorbell_, guest_timer_, stop_timer_;
   PhysAddr monitor_page_;
+  std::optional<TableFiller> table_filler_;  // once the image is loaded
   bool terminal_ = false, terminal_raw_ = false;
   int stop_signals_ = 0;
   u64 interrupts_typed_[3] = {};
@@ -178,7 +181,9 @@ void Monitor::Machine::load_image() {
                                        .entropy = entropy,
                                        .windows = windows,
                                        .features = vcpu_.features(),
-                                       .start_tsc = 0});
+                                       .start_tsc = 0,
+                                       .offer_maps = TableFiller::worthwhile()});
+  table_filler_.emplace(vm_.memory(), loaded.nub_state, loaded.vcpu_shared);
   vcpu_.load(loaded.cpu);
   monitor_page_ = loaded.monitor_page;
   result_.timeline.loaded_ns = now_ns();
@@ -324,6 +329,7 @@ MmioHandler::Next Monitor::Machine::mmio_store(PhysAddr address, u32 size, u64 v
   }
   switch (address.value - abi::kMonitorDeviceAddress) {
     case abi::kMonitorPark: vcpu_.park(timer_deadline()); return Next::resume;
+    case abi::kMonitorMap: table_filler_->run(static_cast<u32>(value)); return Next::resume;
     case abi::kMonitorBatchAccess: access_batch(PhysAddr{value << kPageShift}); return Next::resume;
     case abi::kMonitorPowerOff: {
       std::lock_guard lock(result_mutex_);

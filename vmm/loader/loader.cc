@@ -68,9 +68,9 @@ const char* check_image_header(const ImageHeader& header, u64 size) {
     return "the nub's state is misplaced";
   }
   u64 relocation_bytes;
-  if (!checked_mul(header.relocation_count, u64{4}, &relocation_bytes) || !is_aligned(header.relocations_offset, 4) ||
+  if (!checked_mul(header.relocation_words, u64{8}, &relocation_bytes) || !is_aligned(header.relocations_offset, 8) ||
       !inside(header.relocations_offset, relocation_bytes, size)) {
-    return "the relocation table lies outside the file";
+    return "the relocation bitmap lies outside the file";
   }
   for (auto [offset, bytes] : {std::pair{header.manifest_offset, header.manifest_size}, std::pair{header.config_offset, header.config_size},
                                std::pair{header.rootfs_offset, header.rootfs_size}}) {
@@ -126,6 +126,7 @@ LoadedMachine load_machine(Vm& vm, const ImageFile& image, const LoadOptions& op
   input.window_count = static_cast<u32>(options.windows.size());
   input.ram_is_zero = 1;
   input.features = options.features;
+  input.monitor_maps = options.offer_maps;
 
   u8* ram = memory.range({0}, options.ram_size, Access::write).data();
   u8* file = memory.range({abi::kMonitorImageAddress}, image.size(), Access::read).data();
@@ -135,7 +136,7 @@ LoadedMachine load_machine(Vm& vm, const ImageFile& image, const LoadOptions& op
     throw MonitorError(std::string(error) + "; give the machine more with -m (it has " + std::to_string(options.ram_size / kKiB) + " KiB)");
   }
   vm.install_memory();
-  return {output.cpu, {output.monitor_page_physical}, {output.boot_info_physical}};
+  return {output.cpu, {output.monitor_page_physical}, {output.boot_info_physical}, {output.nub_state_physical}, {output.vcpu_shared_physical}};
 }
 
 }  // namespace husk::vmm

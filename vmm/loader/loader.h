@@ -39,12 +39,14 @@ struct LoadOptions {
   std::span<const abi::DeviceWindow> windows;
   abi::CpuFeatures features;       // Vcpu::features()
   u64 start_tsc;                   // 0: now
+  bool offer_maps = false;         // the caller serves kMonitorMap
 };
 
 struct LoadedMachine {
   abi::CpuState cpu;           // for Vcpu::load
   PhysAddr monitor_page;       // abi::MonitorPage in RAM
   PhysAddr boot_info;
+  PhysAddr nub_state, vcpu_shared;  // for TableFiller
 };
 
 // Adds RAM at 0 and the image at kMonitorImageAddress to the machine's memory, builds the first state, installs the memory slots.
