@@ -20,7 +20,6 @@ class Channel {
 
   // True if something moved. Wakes who waits for it.
   bool poll();
-  bool somebody_waits() const { return !input_waiters.empty() || !output_waiters.empty(); }
 
  private:
   Channel() = default;

@@ -18,7 +18,8 @@ namespace husk::drivers {
 namespace {
 
 constexpr u32 kChannels = 3;
-constexpr u64 kPollPeriodNs = 500'000;         // a PC has no device interrupts that ring 3 could get
+// A PC has no device interrupts that ring 3 could get. Looks at the devices come soon after activity, then ever more seldom.
+constexpr u64 kPollPeriodMinNs = 200'000, kPollPeriodMaxNs = 10'000'000;
 constexpr u64 kOtherStreamWaitNs = 10'000'000;
 constexpr u64 kRecordPatienceNs = 2 * time::kNsPerSecond;
 
@@ -30,13 +31,15 @@ class Consoles final : public sched::Poller {
   bool poll() override;
   // Before somebody waits: makes sure that the devices are looked at.
   void expect_events() {
-    if (is_pc_ && !poll_timer_.armed()) poll_timer_.arm(time::monotonic_ns() + kPollPeriodNs);
+    if (!is_pc_) return;
+    poll_period_ns_ = kPollPeriodMinNs;
+    if (!poll_timer_.armed() || next_poll_ns_ > time::monotonic_ns() + kPollPeriodMinNs) arm_poll_timer();
   }
+  // Signals come through the control console also when nobody waits for anything.
   void poll_timer() {
+    poll_period_ns_ = std::min(2 * poll_period_ns_, kPollPeriodMaxNs);
     poll();
-    for (auto& channel : channels_)
-      if (channel && channel->somebody_waits()) expect_events();
-    if (!serial_waiters_.empty()) expect_events();
+    arm_poll_timer();
   }
   // stderr shares the first console on machines that have only one.
   Channel* channel(Stream stream) {
@@ -53,10 +56,15 @@ class Consoles final : public sched::Poller {
   }
   void take_record(abi::RecordType type, std::span<const u8> body);
   void read_records(Channel& control);
+  void arm_poll_timer() {
+    next_poll_ns_ = time::monotonic_ns() + poll_period_ns_;
+    poll_timer_.arm(next_poll_ns_);
+  }
   Owned<Channel> channels_[kChannels];
   RecordReader records_{take_record, this};
   sched::WaitQueue serial_waiters_;
   time::Timer poll_timer_{poll_timer_fired};
+  u64 poll_period_ns_ = kPollPeriodMaxNs, next_poll_ns_ = 0;
   bool is_pc_ = false;
 };
 
@@ -82,6 +90,7 @@ Result<void> Consoles::init(const abi::BootInfo& info) {
   if (found < kChannels && !is_pc_) return Error(ENODEV);
   if (Channel* control = channel(Stream::control)) TRY(control->input().want());
   sched::register_poller(this);
+  if (is_pc_) arm_poll_timer();
   return {};
 }
 
@@ -89,6 +98,7 @@ bool Consoles::poll() {
   bool any = false;
   for (auto& channel : channels_)
     if (channel) any |= channel->poll();
+  if (any) poll_period_ns_ = kPollPeriodMinNs;
   if (Channel* control = channel(Stream::control)) read_records(*control);
   if (is_pc_ && !serial_waiters_.empty() && serial_has_input()) serial_waiters_.wake_all(vfs::kIn);
   return any;
@@ -302,8 +312,9 @@ void drain_output() {
       if (output.poll()) continue;
       output.want_interrupt();
       if (output.poll()) continue;
-      if (consoles->has_serial()) platform::arm_timer(platform::ticks() + time::ns_to_ticks(kPollPeriodNs));
+      if (consoles->has_serial()) platform::arm_timer(platform::ticks() + time::ns_to_ticks(kPollPeriodMinNs));
       platform::halt();
+      platform::acknowledge_event();
       consoles->poll();
     }
   }

@@ -222,6 +222,7 @@ void init(const abi::BootInfo&) {}
 u64 ticks() { return fake::machine().now; }
 void arm_timer(u64 deadline_ticks) { fake::machine().deadline = deadline_ticks; }
 void before_program() {}
+void acknowledge_event() { fake::machine().shared.interrupt_pending = 0; }
 
 void halt() {
   auto& machine = fake::machine();

@@ -70,6 +70,14 @@ void before_program() {
   }
 }
 
+// A PC's local APIC delivers nothing more until it hears this. Its timer is one-shot and may be early (nub/pc.cc): told anew.
+void acknowledge_event() {
+  machine.shared->interrupt_pending = 0;
+  if (machine.kind == abi::MachineKind::monitor) return;
+  machine.known_deadline = 0;
+  ignore_missing(run_nub_call({.op = abi::NubOp::end_of_interrupt}));
+}
+
 void halt() {
   machine.known_deadline = machine.deadline;
   if (machine.kind == abi::MachineKind::monitor) {
