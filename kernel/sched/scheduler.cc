@@ -273,7 +273,7 @@ void return_with_frame() { raise_work(kWorkFullReturn); }
 // --- events and idling -----------------------------------------------------------------------------------------
 
 bool Scheduler::poll_events() {
-  shared.interrupt_pending = 0;
+  if (shared.interrupt_pending) platform::acknowledge_event();
   in_event = true;
   bool worked = poll_devices();
   time::run_timers();
