@@ -219,7 +219,7 @@ void init(const abi::BootInfo& info, const Configuration& wanted) {
   machine.monitor_page = reinterpret_cast<abi::MonitorPage*>(info.monitor_page);
   machine.tsc_kernel_start = info.start_tsc;
   set_host_name(wanted.host_name);
-  sched::set_trap_hooks({handle_page_fault, handle_exception, before_return});
+  sched::set_trap_hooks({handle_page_fault, handle_exception, before_return, pre_empted});
   install_syscall_table(wanted.trace);
   drivers::set_record_handler(handle_record);
   if (!init_vdso(info).ok()) HUSK_PANIC("the vDSO is not in the image's read-only data");

@@ -112,6 +112,9 @@ void abort_sequence_if_any(Task& task, TrapFrame& frame) {
   if (task.rseq_area != 0 && !abort_sequence(task, frame).ok()) force_signal(kernel_signal(SIGSEGV));
 }
 
+// rseq(2): a sequence ends also when other threads ran.
+void pre_empted(TrapFrame& frame) { abort_sequence_if_any(current_task(), frame); }
+
 void before_return(TrapFrame& frame) {
   Task& task = current_task();
   if (frame.orig_rax == ~u64{0}) abort_sequence_if_any(task, frame);

@@ -105,7 +105,7 @@ HUSK_SYSCALL(arch_prctl, int code, u64 address) {
   }
 }
 
-// rseq(2): there is one processor, so cpu_id stays 0 for ever; sequences are aborted in signal_delivery.cc.
+// rseq(2): there is one processor, so cpu_id stays 0 for ever; sequences are aborted by signals and pre-emption, in signal_delivery.cc.
 HUSK_SYSCALL(rseq, u64 area, u32 size, int flags, u32 signature) {
   Task& task = current_task();
   constexpr u64 kOriginalSize = 32;

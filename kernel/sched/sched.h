@@ -131,7 +131,8 @@ void register_poller(Poller* poller);
 bool poll_devices();
 
 // Called by the exit path when VcpuShared work bytes are set: due timers, devices, reschedule. (Signals: kernel/linux.)
-void handle_work();
+// True if other threads ran meanwhile.
+bool handle_work();
 void init(abi::VcpuShared* shared);
 // The boot thread, which is the idle thread, ends here. Only other threads may block.
 [[noreturn]] void run_idle();

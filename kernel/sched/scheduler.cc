@@ -281,18 +281,21 @@ bool Scheduler::poll_events() {
   return worked;
 }
 
-void handle_work() {
+bool handle_work() {
   Scheduler& s = scheduler();
+  bool others_ran = false;
   if (s.shared.interrupt_pending) s.poll_events();
   u8& work = s.shared.kernel_work[0];
   if (work & kWorkReschedule) {
     work &= static_cast<u8>(~kWorkReschedule);
+    others_ran = others_runnable();
     yield();
   }
   if (work & kWorkPlatform) {
     work &= static_cast<u8>(~kWorkPlatform);
     platform::before_program();
   }
+  return others_ran;
 }
 
 void Scheduler::idle_round() {

@@ -20,6 +20,8 @@ struct TrapHooks {
   // The thread is interrupted() and about to return to the program: delivers signals (changes the frame) or exits.
   // frame.orig_rax is the number of the system call that ends, or -1.
   void (*before_return)(TrapFrame& frame);
+  // Others ran since the thread was in the program, to which it is about to return. May be null.
+  void (*pre_empted)(TrapFrame& frame);
 };
 void set_trap_hooks(const TrapHooks& hooks);
 

@@ -69,7 +69,7 @@ void husk_upcall_from_kernel(TrapFrame& frame) {
 void husk_return_work(TrapFrame& frame) {
   u8& work = this_cpu().shared->kernel_work[0];
   do {
-    handle_work();
+    if (handle_work() && hooks.pre_empted != nullptr) hooks.pre_empted(frame);
     if (work & kWorkSignal) hooks.before_return(frame);
   } while ((work & ~kWorkFullReturn) != 0);
   work = 0;
