@@ -74,6 +74,8 @@ void send_crash(std::span<const u8> record) {
   drivers::drain_output();
 }
 
+void send_log_line(std::span<const u8> line) { drivers::send_record(abi::RecordType::log, line, false); }
+
 // --- file systems ----------------------------------------------------------------------------------------------
 
 Result<Ref<vfs::Inode>> make_root(const abi::BootInfo& info, u64 tmpfs_limit) {
@@ -92,14 +94,21 @@ Result<void> mount(vfs::Tree& tree, const char* at, Result<Ref<vfs::Inode>> root
   return tree.mount(at, std::move(inode), type);
 }
 
+// Writable as all of the root is: nothing is mounted there, which would hide what the image has in it.
+Result<void> make_shared_directory(vfs::Tree& tree, const char* at) {
+  constexpr u32 kMode = S_IFDIR | 01777;
+  auto made = tree.make_node(tree.root(), at, kMode, 0);
+  if (!made.ok() && made.error() != Error(EEXIST)) return made.error();
+  auto path = TRY(tree.resolve(tree.root(), at, vfs::kFollow));
+  if (path.inode()->stat().mode == kMode) return {};
+  return path.inode()->set_attributes({.mode = &kMode});
+}
+
 Result<Owned<vfs::Tree>> mount_all(const abi::BootInfo& info, const StandardFiles& files) {
   u64 limit = info.ram_size / 2;  // as Linux does for tmpfs
   auto root = TRY(make_root(info, limit));
   auto tree = TRY(vfs::Tree::create(std::move(root)));
-  // An image that has files in /tmp keeps them: its /tmp is writable as all of the root is.
-  if (!tree->resolve(tree->root(), "/tmp", vfs::kFollow).ok()) {
-    TRY(mount(*tree, "/tmp", fs::make_tmpfs(limit, S_IFDIR | 01777), "tmpfs"));
-  }
+  TRY(make_shared_directory(*tree, "/tmp"));
   TRY(mount(*tree, "/dev", fs::make_devfs(files.input, files.output, files.error), "devtmpfs"));
   TRY(mount(*tree, "/proc", linux::make_proc(), "proc"));
   TRY(mount(*tree, "/sys", linux::make_sys(), "sysfs"));
@@ -143,6 +152,7 @@ extern "C" [[noreturn]] void husk_main(const abi::BootInfo& info) {
     log(LogLevel::error, "no console device can be used: error %d", consoles.error().code());
   }
   set_crash_sink(send_crash);
+  if (drivers::has_control_console()) set_log_sink(send_log_line);
   linux::init(info, linux::decode_configuration(configuration_bytes));
   auto first = sched::Thread::create(boot_thread, const_cast<abi::BootInfo*>(&info));
   if (!first.ok()) HUSK_PANIC("no memory for the first thread");
