@@ -163,9 +163,11 @@ Result<u64> State::fill(Mapping& m, u64 page, Window window, Access access, plat
     return fill_zero(m, page, window, batch);
   }
   if (m.shared) return fill_borrowed(m, page, window, access, batch);
-  // A small writable piece of a file is data about to be relocated: copying now saves the second fault.
-  bool data = (m.protection & kProtWrite) != 0 && m.length() <= kSmallMapping * kPageSize;
-  if (access == Access::write || data) return fill_copy(m, page, window, batch);
+  // A small writable piece of a file is data about to be relocated: copying now saves the second fault. Of a file that can be written
+  // only the page itself is copied, and only when it must: the others show what is written to it later (mmap(2), MAP_PRIVATE).
+  bool constant = m.object->immutable();
+  bool data = constant && (m.protection & kProtWrite) != 0 && m.length() <= kSmallMapping * kPageSize;
+  if (access == Access::write || data) return fill_copy(m, page, constant ? window : Window{page, page + kPageSize}, batch);
   return fill_borrowed(m, page, window, access, batch);
 }
 
