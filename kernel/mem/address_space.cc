@@ -16,7 +16,7 @@ namespace {
 constexpr u64 kStackGuard = kMiB;  // Linux: stack_guard_gap, 256 pages
 constexpr u64 kLow2GiB = u64{1} << 31;
 constexpr u64 kHugeWorthwhile = 4 * kMiB;  // anonymous mappings from this size on are placed for 2 MiB pages
-constexpr u64 kEagerText = 64 * kKiB;      // image files up to this size are mapped whole at once
+constexpr u64 kEagerText = 4 * kMiB;      // image files up to this size are mapped whole at once
 constexpr const char* kHeapLabel = "[heap]";
 
 bool valid_range(u64 address, u64 length) { return address <= kUserEnd && length <= kUserEnd - address; }
@@ -286,7 +286,8 @@ Result<void> State::advise_mapping(Mapping& m, u64 start, u64 end, int advice) {
       if (memory_statistics().free > memory_statistics().total / 2) return {};
       return drop_pages(start, end);
     case MADV_DONTNEED:
-      return m.shared && !m.object ? Result<void>() : drop_pages(start, end);
+      if (!m.object && (m.shared || clear_pages(start, end))) return {};
+      return drop_pages(start, end);
     case MADV_POPULATE_READ:
       return populate(start, end, Access::read);
     case MADV_POPULATE_WRITE:

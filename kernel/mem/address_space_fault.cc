@@ -1,6 +1,6 @@
 // Making pages present: on faults, and ahead of them.
 //
-// A fault costs about ten times what one more page costs, so that each one brings in neighbours: a whole small mapping, a window that
+// A fault costs a hundred times what one more page costs, so that each one brings in neighbours: a whole small mapping, a window that
 // doubles while faults walk upwards, or 2 MiB at once in large anonymous mappings while memory is plentiful.
 #include <string.h>
 
@@ -17,7 +17,7 @@ using State = AddressSpace::State;
 namespace {
 
 constexpr u64 kSmallMapping = 16;  // pages: filled whole by the first fault
-constexpr u64 kFirstWindow = 8, kFirstFileWindow = 16, kWindowMax = 64;
+constexpr u64 kFirstWindow = 32, kFirstFileWindow = 64, kWindowMax = 256;
 constexpr u64 kHugeMapping = 4 * kMiB;  // from this size on anonymous mappings take 2 MiB pages without advice
 constexpr u64 kHugeMemory = 32 * kMiB;  // free memory that must be there for it, besides a quarter of all
 
@@ -97,7 +97,7 @@ State::Window State::choose_window(Mapping& m, u64 page) {
   u64 first = m.object ? kFirstFileWindow : kFirstWindow;
   u64 window = page == m.next_fault ? std::min<u64>(m.window * 2, kWindowMax) : first;
   if (!m.object && scarce()) window = 1;
-  m.window = static_cast<u8>(window);
+  m.window = static_cast<u16>(window);
   u64 bytes = window * kPageSize;
   u64 start = page;
   if (m.object) start = align_down(page, bytes);

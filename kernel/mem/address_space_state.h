@@ -26,7 +26,7 @@ class Mapping final : public TreeNode<Mapping>, public MemoryObject::Observer {
   bool shared = false;
   bool grows_down = false;
   HugeAdvice huge = HugeAdvice::normal;
-  u8 window = 0;         // pages that the last fault made present around it
+  u16 window = 0;        // pages that the last fault made present around it
   u64 next_fault = 0;    // where a sequential walk would fault next
   const char* label = nullptr;
   Ref<MemoryObject> object;
@@ -104,6 +104,7 @@ struct AddressSpace::State {
   Result<void> populate(u64 start, u64 end, Access access);
   Result<Mapping*> accessible(u64 address, Access access);
   Mapping* grow_stack(u64 address);
+  bool clear_pages(u64 start, u64 end);
   Window choose_window(Mapping& m, u64 page);
   Result<u64> fill(Mapping& m, u64 page, Window window, Access access, platform::PageTableBatch& batch);
   Result<PhysAddr> source_of(Mapping& m, u64 page);

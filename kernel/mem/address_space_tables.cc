@@ -1,8 +1,11 @@
 // Page-table work of an address space, and what the image's policy allows to be executable.
+#include <string.h>
+
 #include <algorithm>
 
 #include "kernel/log.h"
 #include "kernel/mem/address_space_state.h"
+#include "kernel/mem/frames.h"
 
 namespace husk::mem {
 
@@ -90,6 +93,21 @@ Result<void> State::drop_pages(u64 start, u64 end) {
   TRY(finish(batch, unmap_tables(batch, start, end)));
   pages.clear(start, end);
   return {};
+}
+
+// What MADV_DONTNEED promises for private anonymous memory is zeros. For a few pages (the C library gives back each ended thread's stack)
+// writing them costs far less than removing the pages and faulting them in again. False: too many pages for that.
+bool State::clear_pages(u64 start, u64 end) {
+  constexpr u64 kClearMax = 32;
+  u64 count = 0;
+  bool whole = true;
+  pages.for_each_run(start, end, [&](u64, u64 length, PageEntry entry) {
+    count += length / kPageSize;
+    whole &= (entry & kEntryOwned) != 0 && frame_owners(entry_frame(entry)) == 1;
+  });
+  if (!whole || count > kClearMax) return false;
+  pages.for_each_run(start, end, [](u64, u64 length, PageEntry entry) { memset(direct(entry_frame(entry)), 0, length); });
+  return true;
 }
 
 // Needs no memory: a huge page that is cut by the range goes whole, and comes back by a fault.
