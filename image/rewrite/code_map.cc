@@ -2,6 +2,7 @@
 #include "image/rewrite/code_map.h"
 
 #include <algorithm>
+#include <optional>
 
 namespace husk::image {
 namespace {
@@ -9,6 +10,7 @@ namespace {
 // Overlapping function descriptions (damaged or hostile files) must not cost more than this for each byte of file.
 constexpr u64 kDecodeEffort = 8;
 constexpr u64 kJumpTableMax = 4096;
+constexpr u64 kGapMax = 256;  // bytes between two functions that are looked at for the rest of the first
 
 bool is_direct_branch(const ZydisDecodedInstruction& instruction) {
   return instruction.raw.imm[0].is_relative != 0;
@@ -48,6 +50,32 @@ InstructionClass classify(const ZydisDecodedInstruction& instruction) {
         default: return kPlain;
       }
   }
+}
+
+std::optional<ZydisDecodedInstruction> decode_at(const ElfView& elf, u64 address) {
+  for (u64 size = ZYDIS_MAX_INSTRUCTION_LENGTH; size > 0; --size) {  // fewer bytes at the end of a segment
+    auto code = elf.at_address(address, size);
+    if (!code) continue;
+    ZydisDecodedInstruction decoded;
+    if (ZYAN_FAILED(ZydisDecoderDecodeInstruction(&CodeMap::decoder(), nullptr, code->data(), code->size(), &decoded))) return std::nullopt;
+    return decoded;
+  }
+  return std::nullopt;
+}
+u64 decoded_length(const ElfView& elf, u64 address) {
+  auto decoded = decode_at(elf, address);
+  return decoded ? decoded->length : 0;
+}
+// The length of an instruction that goes on to the one behind it (if only when a condition is false), else 0.
+u64 goes_on(const ElfView& elf, u64 address) {
+  auto decoded = decode_at(elf, address);
+  if (!decoded) return 0;
+  switch (decoded->meta.category) {
+    case ZYDIS_CATEGORY_UNCOND_BR: case ZYDIS_CATEGORY_RET: case ZYDIS_CATEGORY_CALL: case ZYDIS_CATEGORY_INTERRUPT: case ZYDIS_CATEGORY_SYSRET: return 0;
+    default: break;
+  }
+  bool stops = decoded->mnemonic == ZYDIS_MNEMONIC_HLT || decoded->mnemonic == ZYDIS_MNEMONIC_UD2;
+  return stops ? 0 : decoded->length;
 }
 
 bool is_rip_lea(const ZydisDecodedInstruction& instruction) {
@@ -98,6 +126,7 @@ CodeMap::CodeMap(const ElfView& elf) : elf_(elf), unwind_(read_unwind_table(elf)
   add_unwind_functions();
   add_symbols();
   add_go_functions();
+  add_unfinished_functions();
   targets_.add(elf.header().e_entry);
 }
 
@@ -147,6 +176,28 @@ void CodeMap::add_go_functions() {
     targets_.add(text + *start);
     bool usable = *start < *end && elf_.at_address(text + *start, *end - *start);
     if (usable && !function_at(text + *start)) more.push_back({text + *start, text + *end, nullptr});
+  }
+  add_functions(std::move(more));
+}
+
+// glibc's clone3 ends its unwind entry before the system call, and in a stripped file no symbol knows the rest. But where the last
+// instruction of an entry goes on to the next, what follows is code, up to the first instruction that does not go on.
+void CodeMap::add_unfinished_functions() {
+  std::vector<Function> more;
+  for (size_t i = 0; i + 1 < functions_.size(); ++i) {
+    const Function& function = functions_[i];
+    u64 gap = functions_[i + 1].start - function.end;
+    if (function.unwind == nullptr || functions_[i + 1].start <= function.end || gap > kGapMax) continue;
+    auto bytes = elf_.at_address(function.end, gap);
+    constexpr u8 kSyscallBytes[] = {0x0f, 0x05};
+    if (!bytes || std::search(bytes->begin(), bytes->end(), std::begin(kSyscallBytes), std::end(kSyscallBytes)) == bytes->end()) continue;
+    const DecodedFunction& known = decode(function);
+    if (!known.problem.empty() || known.instructions.empty() || known.instructions.back().end() != function.end) continue;
+    if (!goes_on(elf_, known.instructions.back().address)) continue;
+    u64 end = function.end, limit = function.end + gap;
+    for (u64 length = 1; length != 0 && end < limit; end += length) length = goes_on(elf_, end);
+    end += decoded_length(elf_, end);  // the instruction that does not go on belongs to it
+    if (end <= limit) more.push_back({function.end, end, nullptr});
   }
   add_functions(std::move(more));
 }

@@ -78,6 +78,7 @@ class CodeMap {
  private:
   void add_functions(std::vector<Function> more);
   void add_unwind_functions();
+  void add_unfinished_functions();
   void add_go_functions();
   void add_symbols();
   void add_jump_table(u64 address);
