@@ -47,7 +47,7 @@ class Ref {
   Ref(const Ref& other) : object_(other.object_) {
     if (object_ != nullptr) object_->ref();
   }
-  Ref(Ref&& other) noexcept : object_(std::exchange(other.object_, nullptr)) {}
+  [[gnu::always_inline]] Ref(Ref&& other) noexcept : object_(std::exchange(other.object_, nullptr)) {}
   template <typename U>
     requires(std::is_convertible_v<U*, T*>)
   Ref(Ref<U> other) : object_(other.leak()) {}  // NOLINT: implicit by design
@@ -55,8 +55,9 @@ class Ref {
     std::swap(object_, other.object_);
     return *this;
   }
-  ~Ref() {
-    if (object_ != nullptr) object_->unref();
+  // Nothing is left of it where the reference is known to have moved on.
+  [[gnu::always_inline]] ~Ref() {
+    if (!__builtin_constant_p(object_) || object_ != nullptr) drop(object_);
   }
   T* get() const { return object_; }
   T* operator->() const { return object_; }
@@ -66,6 +67,9 @@ class Ref {
   T* leak() { return std::exchange(object_, nullptr); }
 
  private:
+  [[gnu::noinline]] static void drop(T* object) {
+    if (object != nullptr) object->unref();
+  }
   T* object_ = nullptr;
 };
 

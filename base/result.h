@@ -42,7 +42,8 @@ class [[nodiscard]] Result {
     this->~Result();
     return *new (this) Result(std::move(other));
   }
-  ~Result() {
+  // Inlined, so that nothing is left of it where an error is passed on or the value has been moved.
+  [[gnu::always_inline]] ~Result() {
     if (ok()) storage_.value.~T();
   }
 
@@ -63,6 +64,34 @@ class [[nodiscard]] Result {
     ~Storage() {}
     T value;
   } storage_;
+  int code_;
+};
+
+// Of a plain value: plain itself, so that it is returned in registers.
+template <typename T>
+  requires std::is_trivially_copyable_v<T>
+class [[nodiscard]] Result<T> {
+ public:
+  Result(Error error) : code_(error.code()) {}  // NOLINT: implicit by design
+  template <typename U = T>
+    requires(std::is_constructible_v<T, U &&> && !std::is_same_v<std::remove_cvref_t<U>, Result> &&
+             !std::is_same_v<std::remove_cvref_t<U>, Error>)
+  Result(U&& value) : value_(std::forward<U>(value)), code_(0) {}  // NOLINT: implicit by design
+
+  bool ok() const { return code_ == 0; }
+  explicit operator bool() const { return ok(); }
+  Error error() const { return Error(code_); }
+  T& value() { return value_; }
+  const T& value() const { return value_; }
+  T release() { return value_; }
+  T value_or(T other) const { return ok() ? value_ : other; }
+  T& operator*() { return value_; }
+  T* operator->() { return &value_; }
+
+ private:
+  union {
+    T value_;  // only if ok
+  };
   int code_;
 };
 
