@@ -3,7 +3,7 @@
 // File layout, every part at a multiple of 4096:
 //   0        ELF header, two program headers: PT_LOAD of the whole file at kImageLoadAddress, PT_NOTE with
 //            XEN_ELFNOTE_PHYS32_ENTRY (the nub's 32-bit entry)
-//   4096     ImageHeader (this struct), then the relocation table: u32 offsets, see below
+//   4096     ImageHeader (this struct), then the relocation bitmap, see below
 //   ...      nub text+rodata, nub data   (as linked for kNubBase; see Part)
 //   ...      kernel text, rodata, relro, data (position independent)
 //   ...      manifest (JSON, UTF-8, for people and host tools; the kernel does not read it)
@@ -17,7 +17,7 @@
 namespace husk::abi {
 
 constexpr u64 kImageMagic = 0x31474d494b535548;  // "HUSKIMG1"
-constexpr u32 kImageVersion = 1;
+constexpr u32 kImageVersion = 2;
 constexpr u64 kImageHeaderOffset = 4096;
 constexpr u64 kImageLoadAddress = 0x200000;           // physical, for loaders that copy (PVH)
 constexpr u64 kNubBase = 0xffffffff80000000;          // virtual address the nub is linked at
@@ -62,9 +62,11 @@ struct ImageHeader {
   u64 nub_syscall_stub;        // what LSTAR points at, before per-vCPU aliasing
   u64 nub_vector_stubs;        // kNubVectorStubSize bytes for each of HUSK_VECTOR_COUNT vectors
   u64 nub_state;               // struct NubState in nub data (machine_state.h)
-  // R_X86_64_RELATIVE: each u32 is the offset from the kernel's base of a u64 to which the base is added.
+  // R_X86_64_RELATIVE as a bitmap: to the u64 at relocated_start + 8 n from the kernel's base the base is added if bit n % 64 of
+  // u64 n / 64 is set. Bits for words outside of writable and relro parts are without effect.
   u64 relocations_offset;
-  u64 relocation_count;
+  u64 relocation_words;  // u64s in the bitmap
+  u64 relocated_start;
   u64 manifest_offset, manifest_size;
   u64 config_offset, config_size;
   u64 rootfs_offset, rootfs_size;

@@ -321,7 +321,7 @@ class MachineBuilder {
   // image_format.h, relocations_offset. The addends are in place.
   void relocate(const ImagePart& part, u8* bytes) {
     const u64* bitmap = reinterpret_cast<const u64*>(at_(in_.image_physical + header_.relocations_offset));
-    for (u64 at = 0; at + 8 <= part.file_size; at += 8) {
+    for (u64 at = 0; at + 8 <= part.memory_size; at += 8) {
       u64 n = (part.virtual_offset + at - header_.relocated_start) / 8;
       if (n / 64 >= header_.relocation_words || (bitmap[n / 64] >> (n % 64) & 1) == 0) continue;
       u64 value;

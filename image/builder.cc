@@ -163,13 +163,13 @@ void write_image(Contents& contents, const std::string& output) {
 
   const auto& kernel = contents.kernel;
   std::vector<u8> head(sizeof(abi::ImageHeader));
-  Bytes relocations(reinterpret_cast<const u8*>(kernel.relocations.data()), kernel.relocations.size() * sizeof(u32));
+  Bytes relocations(reinterpret_cast<const u8*>(kernel.relocations.data()), kernel.relocations.size() * sizeof(u64));
   head.insert(head.end(), relocations.begin(), relocations.end());
-  u64 head_at = abi::kImageHeaderOffset;
   out.append(std::vector<u8>(1), kPageSize);  // the first page and the header follow when all is known
   out.append(head, abi::kImageHeaderOffset);
-  header.relocations_offset = head_at + sizeof(abi::ImageHeader);
-  header.relocation_count = kernel.relocations.size();
+  header.relocations_offset = abi::kImageHeaderOffset + sizeof(abi::ImageHeader);
+  header.relocation_words = kernel.relocations.size();
+  header.relocated_start = kernel.relocated_start;
 
   Digest nub = append_parts(out, contents.nub.parts, header.nub_parts, &header.nub_part_count);
   Digest kernel_digest = append_parts(out, contents.kernel.parts, header.kernel_parts, &header.kernel_part_count);

@@ -81,7 +81,6 @@ TEST_F(BuilderTest, image_has_everything_and_repeats) {
   EXPECT_TRUE(Image::looks_like_image(path("one.husk")));
   EXPECT_FALSE(Image::looks_like_image("/bin/cat"));
   const auto& header = image.header();
-  EXPECT_EQ(header.relocation_count, 2u);
   EXPECT_EQ(header.nub_vector_stubs, header.nub_syscall_stub + 1);
   EXPECT_EQ(header.kernel_nub_call_site, header.kernel_start + 2);
   u32 relro = 0;
@@ -117,8 +116,9 @@ TEST_F(BuilderTest, relocated_words_hold_their_addends) {
   Image image = Image::open(path("one.husk"), Verify::layout);
   const auto& header = image.header();
   std::vector<u64> addends;
-  for (u64 i = 0; i < header.relocation_count; ++i) {
-    u32 offset = *read_at<u32>(image.bytes(), header.relocations_offset + 4 * i);
+  for (u64 n = 0; n < header.relocation_words * 64; ++n) {
+    if ((*read_at<u64>(image.bytes(), header.relocations_offset + n / 64 * 8) >> (n % 64) & 1) == 0) continue;
+    u64 offset = header.relocated_start + 8 * n;
     for (u32 p = 0; p < header.kernel_part_count; ++p) {
       const auto& part = header.kernel_parts[p];
       if (offset - part.virtual_offset < part.file_size) {

@@ -68,6 +68,7 @@ json inspect_json(const Image& image) {
   result["sizes"] = {{"file", header.file_size},
                      {"nub", parts_size(header.nub_parts, header.nub_part_count)},
                      {"kernel", parts_size(header.kernel_parts, header.kernel_part_count)},
+                     {"relocations", header.relocation_words * sizeof(u64)},
                      {"kernel_memory", header.kernel_size},
                      {"manifest", header.manifest_size},
                      {"rootfs", header.rootfs_size}};

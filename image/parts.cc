@@ -58,10 +58,16 @@ void split_relro(const ElfView& elf, std::vector<LoadedPart>& parts, u64 base) {
   }
 }
 
+// The kernel's linker script gives relocations and the dynamic section a read-only segment of their own. They are used here and not kept.
+bool is_for_linking(const ElfView& elf, const Elf64_Phdr& segment) {
+  const Elf64_Phdr* dynamic = elf.segment(PT_DYNAMIC);
+  return dynamic && (segment.p_flags & (PF_W | PF_X)) == 0 && dynamic->p_vaddr - segment.p_vaddr < segment.p_memsz;
+}
+
 std::vector<LoadedPart> load_parts(const ElfView& elf, u64 base, u64* size) {
   std::vector<LoadedPart> parts;
   for (const auto& segment : elf.segments()) {
-    if (segment.p_type != PT_LOAD || segment.p_memsz == 0) continue;
+    if (segment.p_type != PT_LOAD || segment.p_memsz == 0 || is_for_linking(elf, segment)) continue;
     if (segment.p_vaddr < base) fail(elf, "has a segment below its base address");
     if ((segment.p_flags & (PF_W | PF_X)) == (PF_W | PF_X)) fail(elf, "has a writable and executable segment");
     parts.push_back(make_part(elf, segment, base));
@@ -89,6 +95,7 @@ void store_addend(const ElfView& elf, std::vector<LoadedPart>& parts, u64 offset
 
 void read_relocations(const ElfView& elf, u64 base, KernelParts& kernel) {
   u64 table = 0, size = 0;
+  std::vector<u64> offsets;
   for (const auto& entry : elf.dynamic_entries()) {
     if (entry.d_tag == DT_RELA) table = entry.d_un.d_ptr;
     if (entry.d_tag == DT_RELASZ) size = entry.d_un.d_val;
@@ -101,10 +108,24 @@ void read_relocations(const ElfView& elf, u64 base, KernelParts& kernel) {
   for (u64 at = 0; auto relocation = read_at<Elf64_Rela>(*bytes, at); at += sizeof(Elf64_Rela)) {
     if (ELF64_R_TYPE(relocation->r_info) != R_X86_64_RELATIVE) fail(elf, "has relocations other than R_X86_64_RELATIVE");
     u64 offset = relocation->r_offset - base;
+    if (!is_aligned(offset, sizeof(u64))) fail(elf, "has a relocation that is not aligned");
     store_addend(elf, kernel.parts, offset, static_cast<u64>(relocation->r_addend) - base);
-    kernel.relocations.push_back(static_cast<u32>(offset));
+    offsets.push_back(offset);
   }
-  std::sort(kernel.relocations.begin(), kernel.relocations.end());
+  if (offsets.empty()) return;
+  auto [first, last] = std::minmax_element(offsets.begin(), offsets.end());
+  kernel.relocated_start = *first;
+  kernel.relocations.resize((*last - *first) / 512 + 1);
+  for (u64 offset : offsets) kernel.relocations[(offset - *first) / 512] |= u64{1} << ((offset - *first) / 8 % 64);
+}
+
+// What is copied to RAM is zero behind its bytes.
+void drop_last_zeros(std::vector<LoadedPart>& parts) {
+  for (auto& [part, bytes] : parts) {
+    if (!(part.flags & abi::kPartWrite)) continue;
+    while (!bytes.empty() && bytes.back() == 0) bytes.pop_back();
+    part.file_size = bytes.size();
+  }
 }
 
 }  // namespace
@@ -121,7 +142,7 @@ NubParts take_nub_apart(const ElfView& elf) {
 
 KernelParts take_kernel_apart(const ElfView& elf) {
   u64 base = align_down(elf.memory_start(), kPageSize);
-  KernelParts kernel;
+  KernelParts kernel{};
   kernel.parts = load_parts(elf, base, &kernel.size);
   if (kernel.size > kGiB) fail(elf, "is larger than 1 GiB");
   kernel.start = symbol_offset(elf, "kernel_start", base);
@@ -129,6 +150,7 @@ KernelParts take_kernel_apart(const ElfView& elf) {
   kernel.trapped_syscall_entry = symbol_offset(elf, "kernel_trapped_syscall_entry", base);
   kernel.nub_call_site = symbol_offset(elf, "kernel_nub_call_site", base);
   read_relocations(elf, base, kernel);
+  drop_last_zeros(kernel.parts);
   return kernel;
 }
 

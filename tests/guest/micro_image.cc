@@ -137,8 +137,10 @@ std::vector<u8> make_micro_image(const std::string& nub_path, const std::string&
   header.nub_syscall_stub = nub.symbol("nub_syscall_stub") - abi::kNubBase;
   header.nub_vector_stubs = nub.symbol("nub_vector_stubs") - abi::kNubBase;
   header.nub_state = nub.symbol("nub_state") - abi::kNubBase;
-  header.relocation_count = relocations.size();
-  header.relocations_offset = append(image, reinterpret_cast<const u8*>(relocations.data()), relocations.size() * 4);
+  std::vector<u64> bitmap(header.kernel_size / 512);
+  for (u32 offset : relocations) bitmap[offset / 512] |= u64{1} << (offset / 8 % 64);
+  header.relocation_words = bitmap.size();
+  header.relocations_offset = append(image, reinterpret_cast<const u8*>(bitmap.data()), bitmap.size() * 8);
   header.config_size = config.size();
   header.config_offset = append(image, config.data(), config.size());
   header.file_size = image.size();
