@@ -49,7 +49,8 @@ Result<size_t> transfer(IoBuffer& buffer, size_t size, Move&& move) {
   return moved;
 }
 
-alignas(16) constexpr u8 kZeros[4096] = {};
+// Only read; not const, because constants lie in the image.
+constinit u8 zeros[4096] = {};
 
 }  // namespace
 
@@ -65,8 +66,8 @@ Result<size_t> IoBuffer::put(const void* from, size_t size) {
 Result<size_t> IoBuffer::put_zeros(size_t size) {
   size_t moved = 0;
   while (moved < size && remaining_ > 0) {
-    size_t wanted = std::min({size - moved, remaining_, sizeof(kZeros)});
-    Result<size_t> got = put(kZeros, wanted);
+    size_t wanted = std::min({size - moved, remaining_, sizeof(zeros)});
+    Result<size_t> got = put(zeros, wanted);
     if (!got.ok() && moved == 0) return got.error();
     if (!got.ok()) break;
     moved += *got;
