@@ -189,8 +189,8 @@ class MachineBuilder {
     if (home == nullptr || direct_size_ > 256 * kGiB) return "RAM layout not supported";
     u64 fixed = header_.kernel_size + in_.config_size + 256 * kKiB;
     if (fixed > home->start + home->size - in_.area_start) return "too little memory for this image";
-    // A leaf table per 2 MiB of program memory, a third more for sparse use, 24 for boot and growth.
-    pool_pages_ = total / kHugePageSize * 4 / 3 + 24;
+    // A leaf table per 2 MiB of program memory, a third more for sparse use; 17 for the upper half, 12 for a small program, the rest to grow.
+    pool_pages_ = total / kHugePageSize * 4 / 3 + 40;
     next_ = in_.area_start;
     vcpu_pages_ = take(3 * kPageSize);
     for (u32 i = 0; i < header_.nub_part_count; ++i) {
