@@ -165,6 +165,18 @@ TEST_F(SchedTest, slice_ends_when_others_wait_and_the_clock_says_so) {
   EXPECT_EQ(trace, "abaaa");
 }
 
+TEST_F(SchedTest, slice_begins_also_when_several_wake_an_idle_machine) {
+  for (int i = 0; i < 2; ++i) {
+    spawn([&] {
+      prepare_to_block();
+      (void)block(1000, Interruptible::no);
+      if (others_runnable()) trace += time::next_deadline_ns() != time::kForever ? "armed" : "forgotten";
+    });
+  }
+  run_until_quiet();
+  EXPECT_EQ(trace, "armed");
+}
+
 TEST_F(SchedTest, what_a_device_wakes_runs_before_a_busy_thread) {
   struct Device : Poller {
     bool poll() override {

@@ -167,6 +167,8 @@ void Scheduler::switch_to(Thread& next) {
 
 void Scheduler::switch_to_next() {
   Thread* next = ready.pop_front();
+  // Others that became ready while nobody ran have no slice to wait for yet.
+  if (!ready.empty() && !slice.armed()) slice.arm(time::monotonic_ns() + kSliceNs);
   switch_to(next == nullptr ? idle : *next);
 }
 

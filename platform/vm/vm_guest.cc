@@ -83,6 +83,7 @@ void halt() {
   if (machine.kind == abi::MachineKind::monitor) {
     __atomic_store_n(&machine.page->timer_deadline, machine.deadline, __ATOMIC_SEQ_CST);
     if (__atomic_load_n(&machine.shared->interrupt_pending, __ATOMIC_SEQ_CST) == 0) store_register(abi::kMonitorPark, 1);
+    machine.known_deadline = 0;  // parking armed no timer: if something else ended it, program code would wait for an event for ever
     return;
   }
   ignore_missing(run_nub_call({.op = abi::NubOp::arm_timer, .pa = machine.deadline}));
