@@ -85,7 +85,7 @@ void TimerQueue::cancel(Timer& timer) {
 }
 
 void TimerQueue::run() {
-  if (root_ == nullptr || running_) return;
+  if (running_) return;
   running_ = true;
   // A callback that arms its timer for the past again and again must not hold the machine: one look at the clock.
   for (u64 now = monotonic_ns(); root_ != nullptr && root_->deadline_ns_ <= now;) {
