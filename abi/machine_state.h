@@ -118,6 +118,9 @@ struct MachineInput {
   u64 tsc_per_apic_tick_shift24;
   u64 apic_physical;  // pc, else 0
   u32 monitor_maps;   // for BootInfo
+  // The first 2 MiB from image_physical are backed whatever the size of the file, by memory that takes a large page: the kernel's text and
+  // read-only data are mapped by one, where each page's first use is dear (shadow page tables).
+  u32 huge_text;
 };
 
 struct MachineOutput {
@@ -187,7 +190,8 @@ class MachineBuilder {
       if (in_.area_start >= in_.ram[i].start && in_.area_start - in_.ram[i].start < in_.ram[i].size) home = &in_.ram[i];
     }
     if (home == nullptr || direct_size_ > 256 * kGiB) return "RAM layout not supported";
-    u64 fixed = header_.kernel_size + in_.config_size + 256 * kKiB;
+    u64 fixed = in_.config_size + 256 * kKiB;
+    for (u32 i = 0; i < header_.kernel_part_count; ++i) fixed += header_.kernel_parts[i].memory_size;
     if (fixed > home->start + home->size - in_.area_start) return "too little memory for this image";
     // A leaf table per 2 MiB of program memory, a third more for sparse use; 17 for the upper half, 12 for a small program, the rest to grow.
     pool_pages_ = total / kHugePageSize * 4 / 3 + 40;
@@ -216,7 +220,8 @@ class MachineBuilder {
       if (!part.relro && (part.flags & kPartWrite)) kernel_copy_[i] = take(part.memory_size);
     }
     if (next_ > home->start + home->size) return "too little memory for this image";
-    kernel_base_ = random_in_slot(kPageSize, 512 * kGiB - align_up(header_.kernel_size, kPageSize));
+    kernel_base_ = random_in_slot(kPageSize, 512 * kGiB - align_up(header_.kernel_size, kPageSize) - kHugePageSize);
+    if (text_fits_huge_page()) kernel_base_ = align_up(kernel_base_, kHugePageSize) + header_.kernel_parts[0].file_offset;
     direct_base_ = random_in_slot(kHugePageSize, 512 * kGiB - align_up(direct_size_, kHugePageSize));
     image_base_ = random_in_slot(kHugePageSize, 512 * kGiB - align_up(header_.file_size, kHugePageSize));
     u64 area_slot = random_slot();
@@ -304,7 +309,21 @@ class MachineBuilder {
     if (!in_.ram_is_zero) memset(bytes + part.file_size, 0, part.memory_size - part.file_size);
   }
 
+  // All parts that are used in place lie in the image's first 2 MiB, at one distance from their addresses, and no others on that page.
+  bool text_fits_huge_page() const {
+    u64 shift = header_.kernel_parts[0].file_offset - header_.kernel_parts[0].virtual_offset;
+    if (!in_.huge_text || header_.kernel_parts[0].virtual_offset != 0) return false;
+    for (u32 i = 0; i < header_.kernel_part_count; ++i) {
+      const ImagePart& part = header_.kernel_parts[i];
+      bool in_place = !part.relro && !(part.flags & kPartWrite);
+      bool on_page = part.file_offset - part.virtual_offset == shift && part.file_offset + part.memory_size <= kHugePageSize;
+      if (in_place ? !on_page : part.virtual_offset < kHugePageSize) return false;
+    }
+    return true;
+  }
   void map_kernel() {
+    bool huge = text_fits_huge_page();
+    if (huge) map(align_down(kernel_base_, kHugePageSize), in_.image_physical, kHugePageSize, kPteUser | kPteSealed | kPteImage);
     for (u32 i = 0; i < header_.kernel_part_count; ++i) {
       const ImagePart& part = header_.kernel_parts[i];
       u64 va = kernel_base_ + part.virtual_offset;
@@ -312,7 +331,7 @@ class MachineBuilder {
         copy_part(part, kernel_copy_[i]);
         relocate(part, at_(kernel_copy_[i]));
         map(va, kernel_copy_[i], part.memory_size, part.relro ? kUserRead | kPteSealed : kUserWrite);
-      } else {
+      } else if (!huge) {
         u64 execute = part.flags & kPartExecute ? 0 : kPteNoExecute;
         map(va, in_.image_physical + part.file_offset, part.memory_size, kPteUser | execute | kPteSealed | kPteImage);
       }
@@ -490,6 +509,12 @@ class MachineBuilder {
       if (in_.area_start >= start && in_.area_start < end) {
         add_free(start, in_.area_start);
         start = next_;
+        // The direct map has small pages up to the next 2 MiB: leave them for last.
+        u64 large = align_up(next_, kHugePageSize);
+        if (end > large && end - large >= 8 * kMiB) {
+          add_free(large, end);
+          end = large;
+        }
       }
       add_free(start, end);
     }

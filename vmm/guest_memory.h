@@ -28,6 +28,9 @@ class GuestMemory {
   // The first `size` bytes of a file, shared with everybody who maps it, never writable. The descriptor may be closed afterwards.
   void add_file(u64 start, u64 size, int fd);
 
+  // The same, with the first 2 MiB copied into memory of this machine alone that takes a large page; never smaller than that.
+  void add_file_with_huge_start(u64 start, u64 size, int fd);
+
   // [address, address + size) if it lies in one region that allows the access; else an empty span. Size 0 gives an empty span.
   std::span<u8> range(PhysAddr address, u64 size, Access access) const;
   std::span<const u8> readable(PhysAddr address, u64 size) const { return range(address, size, Access::read); }
@@ -69,6 +72,7 @@ class GuestMemory {
   const std::vector<Region>& regions() const { return regions_; }
 
  private:
+  static u8* reserve_aligned(u64 size);
   void add(u64 start, u64 size, void* host, bool writable);
   std::vector<Region> regions_;
 };

@@ -182,7 +182,7 @@ void Monitor::Machine::load_image() {
                                        .windows = windows,
                                        .features = vcpu_.features(),
                                        .start_tsc = 0,
-                                       .offer_maps = TableFiller::worthwhile()});
+                                       .shadow_paging = TableFiller::worthwhile()});
   table_filler_.emplace(vm_.memory(), loaded.nub_state, loaded.vcpu_shared);
   vcpu_.load(loaded.cpu);
   monitor_page_ = loaded.monitor_page;

@@ -3,7 +3,9 @@
 
 #include <errno.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "vmm/monitor_error.h"
@@ -19,23 +21,37 @@ GuestMemory::~GuestMemory() {
   for (const Region& region : regions_) munmap(region.host, region.size);
 }
 
-void GuestMemory::add_ram(u64 start, u64 size) {
-  // Aligned for huge pages: guest-physical and host addresses must agree modulo 2 MiB.
+// Addresses for `size` bytes (none accessible yet), aligned for huge pages: guest-physical and host addresses must agree modulo 2 MiB.
+u8* GuestMemory::reserve_aligned(u64 size) {
   u64 reserve;
   if (size == 0 || !checked_add(size, kHugePageSize, &reserve)) throw MonitorError("the memory size is not sensible");
   void* raw = mmap(nullptr, reserve, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (raw == MAP_FAILED) throw_errno("reserving the guest's memory", "give it less with -m");
-  u64 first = reinterpret_cast<u64>(raw), aligned = align_up(first, kHugePageSize);
+  u64 first = reinterpret_cast<u64>(raw), aligned = align_up(first, kHugePageSize), end = align_up(aligned + size, kPageSize);
   if (aligned != first) munmap(raw, aligned - first);
-  if (u64 rest = first + reserve - (aligned + size); rest != 0) munmap(reinterpret_cast<void*>(aligned + size), rest);
-  void* host = reinterpret_cast<void*>(aligned);
-  if (mprotect(host, size, PROT_READ | PROT_WRITE) != 0) {
-    munmap(host, size);
-    throw_errno("reserving the guest's memory", "give it less with -m");
-  }
+  if (first + reserve > end) munmap(reinterpret_cast<void*>(end), first + reserve - end);
+  return reinterpret_cast<u8*>(aligned);
+}
+
+void GuestMemory::add_ram(u64 start, u64 size) {
+  u8* host = reserve_aligned(size);
+  add(start, size, host, true);
+  if (mprotect(host, size, PROT_READ | PROT_WRITE) != 0) throw_errno("reserving the guest's memory", "give it less with -m");
   madvise(host, size, MADV_HUGEPAGE);   // a host without huge pages works as well
   madvise(host, size, MADV_DONTFORK);
-  add(start, size, host, true);
+}
+
+void GuestMemory::add_file_with_huge_start(u64 start, u64 size, int fd) {
+  u64 whole = std::max(size, kHugePageSize), copied = std::min(size, kHugePageSize);
+  u8* host = reserve_aligned(whole);
+  add(start, whole, host, false);
+  if (mprotect(host, kHugePageSize, PROT_READ | PROT_WRITE) != 0) throw_errno("reserving memory for the image");
+  madvise(host, kHugePageSize, MADV_HUGEPAGE);
+  if (pread(fd, host, copied, 0) != static_cast<ssize_t>(copied)) throw_errno("reading the image");
+  if (mprotect(host, kHugePageSize, PROT_READ) != 0) throw_errno("protecting the image");
+  if (size <= kHugePageSize) return;
+  void* rest = mmap(host + kHugePageSize, size - kHugePageSize, PROT_READ, MAP_SHARED | MAP_FIXED, fd, kHugePageSize);
+  if (rest == MAP_FAILED) throw_errno("mapping the image");
 }
 
 void GuestMemory::add_file(u64 start, u64 size, int fd) {

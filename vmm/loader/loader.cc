@@ -107,7 +107,8 @@ LoadedMachine load_machine(Vm& vm, const ImageFile& image, const LoadOptions& op
   if (options.ram_size == 0 || !is_aligned(options.ram_size, kPageSize)) throw MonitorError("the memory size must be a multiple of 4 KiB");
   if (options.windows.size() > abi::kWindowsMax) throw MonitorError("too many devices");
   memory.add_ram(0, options.ram_size);
-  memory.add_file(abi::kMonitorImageAddress, image.size(), image.fd());
+  if (options.shadow_paging) memory.add_file_with_huge_start(abi::kMonitorImageAddress, image.size(), image.fd());
+  else memory.add_file(abi::kMonitorImageAddress, image.size(), image.fd());
 
   abi::MachineInput input{};
   input.header = &header;
@@ -126,7 +127,8 @@ LoadedMachine load_machine(Vm& vm, const ImageFile& image, const LoadOptions& op
   input.window_count = static_cast<u32>(options.windows.size());
   input.ram_is_zero = 1;
   input.features = options.features;
-  input.monitor_maps = options.offer_maps;
+  input.monitor_maps = options.shadow_paging;
+  input.huge_text = options.shadow_paging;
 
   u8* ram = memory.range({0}, options.ram_size, Access::write).data();
   u8* file = memory.range({abi::kMonitorImageAddress}, image.size(), Access::read).data();

@@ -39,7 +39,7 @@ struct LoadOptions {
   std::span<const abi::DeviceWindow> windows;
   abi::CpuFeatures features;       // Vcpu::features()
   u64 start_tsc;                   // 0: now
-  bool offer_maps = false;         // the caller serves kMonitorMap
+  bool shadow_paging = false;      // ring 0 is emulated here (TableFiller::worthwhile) and the caller serves kMonitorMap
 };
 
 struct LoadedMachine {
