@@ -159,7 +159,7 @@ Result<u64> State::fill(Mapping& m, u64 page, Window window, Access access, plat
   u64 chunk = align_down(page, kHugePageSize);
   window = {std::max(window.start, chunk), std::min(window.end, chunk + kHugePageSize)};
   if (!m.object) {
-    if (fill_huge(m, page, batch)) return chunk + kHugePageSize;
+    if (fill_huge(m, page, batch)) return fill_huge_ahead(m, chunk, batch);
     return fill_zero(m, page, window, batch);
   }
   if (m.shared) return fill_borrowed(m, page, window, access, batch);
@@ -187,6 +187,16 @@ bool State::fill_huge(Mapping& m, u64 page, platform::PageTableBatch& batch) {
   // If this fails, the next fault says it again page by page.
   (void)batch.map({base}, *frame, kHugePageSize, hardware_flags(m, entry, m.protection)).ok();
   return true;
+}
+
+// A walk upwards through a large mapping gets 1, 2, 4, 8 large pages a fault: frames only, which the host backs when they are used.
+u64 State::fill_huge_ahead(Mapping& m, u64 chunk, platform::PageTableBatch& batch) {
+  constexpr u8 kRunMax = 8;
+  m.huge_run = chunk == m.next_huge_fault ? std::min<u8>(static_cast<u8>(m.huge_run * 2), kRunMax) : u8{1};
+  u64 end = chunk + kHugePageSize;
+  for (u8 i = 1; i < m.huge_run && end < m.end && fill_huge(m, end, batch); ++i) end += kHugePageSize;
+  m.next_huge_fault = end;
+  return end;
 }
 
 Result<u64> State::fill_zero(Mapping& m, u64 page, Window window, platform::PageTableBatch& batch) {

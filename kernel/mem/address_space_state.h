@@ -27,6 +27,8 @@ class Mapping final : public TreeNode<Mapping>, public MemoryObject::Observer {
   bool grows_down = false;
   HugeAdvice huge = HugeAdvice::normal;
   u16 window = 0;        // pages that the last fault made present around it
+  u8 huge_run = 1;       // the same in 2 MiB pages
+  u64 next_huge_fault = 0;
   u64 next_fault = 0;    // where a sequential walk would fault next
   const char* label = nullptr;
   Ref<MemoryObject> object;
@@ -112,6 +114,7 @@ struct AddressSpace::State {
   Result<u64> fill_copy(Mapping& m, u64 page, Window window, platform::PageTableBatch& batch);
   u64 copy_pages(Mapping& m, u64 address, PhysAddr frames, u64 count);
   Result<u64> fill_borrowed(Mapping& m, u64 page, Window window, Access access, platform::PageTableBatch& batch);
+  u64 fill_huge_ahead(Mapping& m, u64 chunk, platform::PageTableBatch& batch);
   bool fill_huge(Mapping& m, u64 page, platform::PageTableBatch& batch);
   bool fill_huge_borrowed(Mapping& m, u64 page, Access access, platform::PageTableBatch& batch);
 
