@@ -11,7 +11,7 @@ class Channel {
  public:
   // Sets up the queues and begins to start the device; finish_start() is called when all devices have come so far.
   static Result<Owned<Channel>> create(Owned<virtio::Transport> transport);
-  Result<void> finish_start() { return transport_->finish_start(); }
+  Result<void> finish_start();
 
   InputStream& input() { return *input_; }
   OutputStream& output() { return *output_; }
@@ -25,7 +25,8 @@ class Channel {
   Channel() = default;
   void stop_if_broken();
   Owned<virtio::Transport> transport_;
-  Owned<virtio::Virtqueue> receive_, transmit_;
+  Owned<virtio::Virtqueue> receive_, transmit_, port_control_;  // the last on devices with ports
+  PhysAddr messages_;  // for port_control_
   Owned<InputStream> input_;
   Owned<OutputStream> output_;
   bool stopped_ = false;

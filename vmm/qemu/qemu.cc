@@ -165,9 +165,9 @@ std::vector<std::string> QemuMachine::arguments(const std::string& config_path) 
   for (int i = 0; i < kSerial; ++i) {
     std::string n = std::to_string(i);
     add("-chardev", "socket,id=c" + n + ",fd=" + std::to_string(theirs_[static_cast<size_t>(i)].get()));
-    add("-device", pci ? "virtio-serial-pci,id=s" + n + ",max_ports=1,disable-legacy=on,addr=" + std::to_string(i + 1)
-                       : "virtio-serial-device,id=s" + n + ",max_ports=1,bus=virtio-mmio-bus." + n);
-    add("-device", "virtconsole,bus=s" + n + ".0,chardev=c" + n);
+    add("-device", pci ? "virtio-serial-pci,id=s" + n + ",max_ports=2,disable-legacy=on,addr=" + std::to_string(i + 1)
+                       : "virtio-serial-device,id=s" + n + ",max_ports=2,bus=virtio-mmio-bus." + n);
+    add("-device", "virtserialport,nr=1,bus=s" + n + ".0,chardev=c" + n);
   }
   add("-device", pci ? "virtio-rng-pci,disable-legacy=on,addr=4" : "virtio-rng-device,bus=virtio-mmio-bus.3");
   add("-chardev", "socket,id=serial,fd=" + std::to_string(theirs_[kSerial].get()));

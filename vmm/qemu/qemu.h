@@ -1,6 +1,6 @@
 // Runs an image in QEMU, for hosts without a usable /dev/kvm and to test the PVH path: same options, same result as vmm/monitor.h.
 //
-// QEMU is a child that dies with us. Its three virtconsoles are socket pairs; we relay them to the caller's descriptors and read
+// QEMU is a child that dies with us. Its three virtio-serial ports are socket pairs; we relay them to the caller's descriptors and read
 // the control records. The 16550 is captured: if the guest ends without an exit record, its last lines are in the error.
 #pragma once
 

@@ -1,5 +1,7 @@
 #include "kernel/drivers/virtio/mmio_transport.h"
 
+#include <algorithm>
+
 namespace husk::drivers::virtio {
 
 using namespace abi::virtio;
@@ -105,6 +107,12 @@ Result<Vec<Owned<MmioTransport>>> MmioTransport::probe(std::span<const abi::Devi
   return found;
 }
 
+u16 MmioTransport::queue_size_max(u32 queue) const {
+  if (queue < kProbedQueuesMax) return queue_size_max_[queue];
+  store_register(window_ + kMmioQueueSelect, queue);
+  return static_cast<u16>(std::min<u32>(load_register(window_ + kMmioQueueSizeMax), kQueueSizeMax));
+}
+
 Result<void> MmioTransport::start(u64 features, std::span<Virtqueue* const> queues) {
   HUSK_ASSERT((features & ~features_) == 0);
   auto write = [this](u32 offset, u32 value) { return registers_.write(window_, offset, value); };
@@ -120,6 +128,7 @@ Result<void> MmioTransport::start(u64 features, std::span<Virtqueue* const> queu
   TRY(write(kMmioDriverFeatures, static_cast<u32>(features >> 32)));
   TRY(write(kMmioStatus, status |= kStatusFeaturesOk));
   for (u32 i = 0; i < queues.size(); ++i) {
+    if (queues[i] == nullptr) continue;
     TRY(write(kMmioQueueSelect, i));
     TRY(write(kMmioQueueSize, queues[i]->size()));
     TRY(write_address(kMmioQueueDescriptorsLow, queues[i]->descriptors_address()));

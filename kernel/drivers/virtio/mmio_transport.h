@@ -52,7 +52,7 @@ class MmioTransport final : public Transport {
 
   abi::virtio::DeviceId id() const override { return id_; }
   u64 features() const override { return features_; }
-  u16 queue_size_max(u32 queue) const override { return queue < kProbedQueuesMax ? queue_size_max_[queue] : u16{0}; }
+  u16 queue_size_max(u32 queue) const override;
   Result<void> start(u64 features, std::span<Virtqueue* const> queues) override;
   Result<void> finish_start() override;
   void notify(u32 queue) override;

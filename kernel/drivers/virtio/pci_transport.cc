@@ -112,6 +112,7 @@ Result<void> PciTransport::start(u64 features, std::span<Virtqueue* const> queue
   config.device_status = status = static_cast<u8>(status | kStatusFeaturesOk);
   config.config_vector = kPciNoVector;
   for (u16 i = 0; i < queues.size(); ++i) {
+    if (queues[i] == nullptr) continue;
     config.queue_select = i;
     config.queue_size = queues[i]->size();
     config.queue_vector = kPciNoVector;
