@@ -141,7 +141,7 @@ def smallest_machine(t):
 
 
 def signals_from_outside(t):
-    program = c_program(t, "waits", "static void on(int s) { printf(\"got %d\\n\", s); fflush(stdout); _exit(5); }\n"
+    program = c_program(t, "waits", "static void on(int s) { dprintf(1, \"got %d\\n\", s); _exit(5); }\n"  # not stdio's: the signal may come inside its fflush
                         "int main(void) { signal(SIGTERM, on); signal(SIGINT, on); puts(\"ready\"); fflush(stdout); for (;;) pause(); }")
     for number in (signal.SIGTERM, signal.SIGINT):
         process = subprocess.Popen([*map(str, t.husk_command()), str(program)], stdout=subprocess.PIPE, env=t.environment, cwd=t.work)

@@ -30,8 +30,9 @@ def first_difference(expected, actual):
 
 
 class Tools:
-    def __init__(self, husk, work, hypervisor):
+    def __init__(self, husk, work, hypervisor, machine):
         self.husk = str(husk)
+        self.machine = machine
         self.work = pathlib.Path(work)
         self.hypervisor = hypervisor
         self.slow = 20 if hypervisor == "qemu" else 1
@@ -48,7 +49,7 @@ class Tools:
                           f"{shorten(late.stdout or b'')}; stderr: {shorten(late.stderr or b'')}")
 
     def husk_command(self, *options):
-        return [self.husk, "run", "--hypervisor", self.hypervisor, *options]
+        return [self.husk, "run", "--hypervisor", self.hypervisor, "--machine", self.machine, *options]
 
     def husk_run(self, program, stdin=b"", options=(), timeout=60, **more):
         return self.run(self.husk_command(*options) + list(program), stdin, timeout * self.slow, **more)

@@ -30,6 +30,7 @@ def main():
     parser = argparse.ArgumentParser(description="End-to-end tests of husk.")
     parser.add_argument("--husk", default=ROOT / "build/husk", type=pathlib.Path)
     parser.add_argument("--hypervisor", default="kvm", choices=["kvm", "qemu"])
+    parser.add_argument("--machine", default="microvm", choices=["microvm", "q35"], help="of QEMU")
     parser.add_argument("--list", action="store_true", help="print the names of the cases")
     parser.add_argument("--keep", action="store_true", help="keep the work folders")
     parser.add_argument("names", nargs="*", help="cases or prefixes of names (default: all)")
@@ -53,7 +54,7 @@ def main():
             work.mkdir()
             start = time.monotonic()
             try:
-                cases[name](Tools(arguments.husk.resolve(), work, arguments.hypervisor))
+                cases[name](Tools(arguments.husk.resolve(), work, arguments.hypervisor, arguments.machine))
                 passed += 1
                 print(f"ok    {arguments.hypervisor} {name} ({time.monotonic() - start:.2f} s)", flush=True)
             except Skip as reason:
