@@ -39,9 +39,9 @@ constexpr u32 kAllowed[] = {
     SYS_rseq,           SYS_gettid,       SYS_getpid,          SYS_fstat,         SYS_newfstatat,      SYS_restart_syscall,
     SYS_exit,           SYS_exit_group,   SYS_sched_getaffinity, SYS_wait4,
 };
-// ioctl(2) requests: the running vCPU, its registers for a crash report, the terminal.
+// ioctl(2) requests: the running vCPU, doorbells once there are many (monitor.cc), its registers for a crash report, the terminal.
 constexpr u32 kIoctls[] = {
-    KVM_RUN,  KVM_INTERRUPT, KVM_GET_REGS, KVM_GET_SREGS, KVM_GET_VCPU_EVENTS, KVM_SET_SIGNAL_MASK,
+    KVM_RUN,  KVM_INTERRUPT, KVM_IOEVENTFD, KVM_GET_REGS, KVM_GET_SREGS, KVM_GET_VCPU_EVENTS, KVM_SET_SIGNAL_MASK,
     TIOCGWINSZ, TCGETS,        TCSETS,       TCSETSW,       TCSETSF,
 };
 
