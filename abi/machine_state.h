@@ -448,6 +448,16 @@ class MachineBuilder {
 
   BootInfo& boot_info() { return *reinterpret_cast<BootInfo*>(at_(boot_info_)); }
 
+  // The host's configuration may allow more than the image asked for (husk run --jit).
+  u32 image_flags() const {
+    u32 flags = header_.flags;
+    ConfigReader reader({in_.config, in_.config_size});
+    while (auto record = reader.next()) {
+      if (record->tag == ConfigTag::jit) flags |= kImageJit;
+    }
+    return flags;
+  }
+
   void fill_state() {
     NubState* state = nullptr;
     for (u32 i = 0; i < header_.nub_part_count; ++i) {
@@ -458,7 +468,7 @@ class MachineBuilder {
     }
     state->magic = kBootInfoMagic;
     state->machine = in_.machine;
-    state->image_flags = header_.flags;
+    state->image_flags = image_flags();
     state->region_start = in_.area_start;
     state->region_end = region_end_;
     state->pool_start = pool_;
@@ -502,7 +512,7 @@ class MachineBuilder {
     info.nub_size = region_end_ - in_.area_start;
     info.start_tsc = in_.start_tsc;
     info.ram_is_zero = in_.ram_is_zero;
-    info.image_flags = header_.flags;
+    info.image_flags = image_flags();
     info.monitor_maps = in_.monitor_maps;
     for (u32 i = 0; i < in_.ram_count; ++i) {
       u64 start = in_.ram[i].start, end = start + in_.ram[i].size;
