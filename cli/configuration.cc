@@ -42,8 +42,9 @@ std::vector<u8> make_configuration(std::span<const u8> from_image, const RunOpti
   arguments.insert(arguments.end(), options.arguments.begin(), options.arguments.end());
   for (const std::string& entry : options.environment) add_environment(environment, entry);
   if (!options.directory.empty()) directory = options.directory;
+  if (!options.name.empty()) host_name = options.name;
   if (!options.host_name.empty()) host_name = options.host_name;
-  if (host_name.empty()) host_name = options.name.empty() ? "husk" : options.name;
+  if (host_name.empty()) host_name = "husk";
   set_default(environment, "PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
   set_default(environment, "HOME", "/root");
   set_default(environment, "HOSTNAME", host_name);

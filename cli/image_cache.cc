@@ -21,6 +21,8 @@
 #include "cli/failure.h"
 #include "cli/image_building.h"
 #include "cli/program.h"
+#include "image/elf/view.h"
+#include "image/file.h"
 
 namespace husk::cli {
 namespace {
@@ -149,6 +151,17 @@ void tidy(const std::string& directory, const std::string& keep) {
   }
 }
 
+// Something is wrong with what the image was to be made of. If it is the program itself, it is one that cannot be run.
+void refuse_broken_program(const std::string& program) {
+  auto file = image::MappedFile::open(program);
+  if (!file.bytes().empty() && file.bytes()[0] == '#') return;
+  try {
+    (void)image::ElfView::parse(file.bytes(), program);
+  } catch (const image::Error& error) {
+    throw Failure(error.what(), kStatusCannotRun);
+  }
+}
+
 }  // namespace
 
 std::string cached_image(const std::string& program, const RunOptions& options) {
@@ -166,11 +179,16 @@ std::string cached_image(const std::string& program, const RunOptions& options) 
   build.with = options.with;
   build.jit = options.jit;
   image::BuildRequest request = build_request(build);
-  digest = image::input_digest(request);
-  if (access(image_of(digest).c_str(), R_OK) != 0) {
-    tidy(directory, digest);
-    Progress progress("preparing " + options.target);
-    build_image(request, image_of(digest), progress);
+  try {
+    digest = image::input_digest(request);
+    if (access(image_of(digest).c_str(), R_OK) != 0) {
+      tidy(directory, digest);
+      Progress progress("preparing " + options.target);
+      build_image(request, image_of(digest), progress);
+    }
+  } catch (const image::Error&) {
+    refuse_broken_program(program);
+    throw;
   }
   write_sources(sources, question, digest, request);
   return image_of(digest);
