@@ -37,6 +37,12 @@ const char* check_parts(const ImagePart* parts, u32 count, u64 file_size, u64 me
     }
     if (!copied && part.file_size != part.memory_size) return "a part that is used in place is not whole";
   }
+  for (u32 i = count; i < abi::kImagePartsMax; ++i) {
+    const ImagePart& unused = parts[i];
+    if ((unused.file_offset | unused.virtual_offset | unused.file_size | unused.memory_size | unused.flags | unused.relro) != 0) {
+      return "a part that does not count is not empty";
+    }
+  }
   return nullptr;
 }
 
