@@ -1,6 +1,7 @@
-// Socket calls. So far only AF_UNIX pairs exist: socket(2) refuses every family, and says so in the log once.
+// Socket calls. So far only AF_UNIX exists, and in it only pairs can talk: nothing can be listened at, so that connect(2) finds nobody.
+// Every other family is refused, and the log says so once.
 //
-// The calls that name an address answer as Linux does for a connected pair without names.
+// The calls that name an address answer as Linux does for a socket without a name.
 #undef linux
 #include <asm/socket.h>
 #include <linux/fcntl.h>
@@ -113,6 +114,21 @@ Result<u64> write_rights(u64 address, u64 room, Vec<Ref<vfs::File>>& files, bool
   return std::min<u64>(align_up(header.size, 8), room);
 }
 
+// What connect(2) to a name says where nobody can listen: the name is wrong, or whatever exists there refuses.
+Error nobody_at(u64 address, u32 size) {
+  struct {
+    u16 family;
+    char path[108 + 1];  // struct sockaddr_un, and an end
+  } name{};
+  if (size <= sizeof(name.family) || size >= sizeof(name)) return Error(EINVAL);
+  if (!mem::copy_from_user(&name, address, size).ok()) return Error(EFAULT);
+  if (name.family != kUnix) return Error(EINVAL);
+  if (name.path[0] == '\0') return Error(ECONNREFUSED);
+  const FileContext& context = current_file_context();
+  Result<vfs::Path> place = tree().resolve(name.path[0] == '/' ? context.root : context.working_directory, name.path, vfs::kFollow);
+  return place.ok() ? Error(ECONNREFUSED) : place.error();
+}
+
 // --- messages --------------------------------------------------------------------------------------------------------------------
 
 Result<i64> send(vfs::File& socket, std::span<const IoSegment> segments, Vec<Ref<vfs::File>>* files, u32 flags) {
@@ -124,7 +140,9 @@ Result<i64> send(vfs::File& socket, std::span<const IoSegment> segments, Vec<Ref
 }
 
 Result<i64> send_message(vfs::File& socket, const MessageHeader& header, u32 flags) {
-  if (header.name != 0 && header.name_size != 0) return Error(EISCONN);
+  if (header.name != 0 && header.name_size != 0) {
+    return vfs::socket_connected(socket) ? Error(EISCONN) : nobody_at(header.name, static_cast<u32>(header.name_size));
+  }
   Segments segments;
   TRY(segments.load(header.vector, header.vector_count));
   Vec<Ref<vfs::File>> files;
@@ -157,9 +175,15 @@ Result<i64> receive_at(vfs::File& socket, u64 header_at, u32 flags) {
 
 }  // namespace
 
-HUSK_SYSCALL(socket, int family, u32, int) {
-  log_family_once(family);
-  return Error(EAFNOSUPPORT);
+HUSK_SYSCALL(socket, int family, u32 type, int protocol) {
+  if (static_cast<u32>(family) != kUnix) {
+    log_family_once(family);
+    return Error(EAFNOSUPPORT);
+  }
+  TRY(allow_flags(type, kTypeMask | O_NONBLOCK | O_CLOEXEC));
+  if (protocol != 0 && static_cast<u32>(protocol) != kUnix) return Error(EPROTONOSUPPORT);
+  auto made = TRY(vfs::make_socket(static_cast<int>(type & kTypeMask), type & O_NONBLOCK));
+  return static_cast<i64>(TRY(current_files().install(std::move(made), (type & O_CLOEXEC) != 0)));
 }
 
 HUSK_SYSCALL(socketpair, u32 family, u32 type, int protocol, u64 fds_at) {
@@ -170,9 +194,9 @@ HUSK_SYSCALL(socketpair, u32 family, u32 type, int protocol, u64 fds_at) {
   return install_pair(std::move(pair), fds_at, (type & O_CLOEXEC) != 0);
 }
 
-HUSK_SYSCALL(sendto, int fd, u64 address, u64 size, u32 flags, u64 name, u32) {
+HUSK_SYSCALL(sendto, int fd, u64 address, u64 size, u32 flags, u64 name, u32 name_size) {
   auto socket = TRY(socket_file(fd));
-  if (name != 0) return Error(EISCONN);
+  if (name != 0) return vfs::socket_connected(*socket) ? Error(EISCONN) : nobody_at(name, name_size);
   IoSegment segment{address, std::min(size, kTransferMax)};
   return send(*socket, {&segment, 1}, nullptr, flags);
 }
@@ -253,8 +277,14 @@ Result<i64> refuse(int fd, int code) {
 }  // namespace
 
 HUSK_SYSCALL(getsockname, int fd, u64 out, mem::UserPtr<int> size) { return write_no_name(fd, out, size); }
-HUSK_SYSCALL(getpeername, int fd, u64 out, mem::UserPtr<int> size) { return write_no_name(fd, out, size); }
-HUSK_SYSCALL(connect, int fd, u64, u32) { return refuse(fd, EISCONN); }
+HUSK_SYSCALL(getpeername, int fd, u64 out, mem::UserPtr<int> size) {
+  auto socket = TRY(socket_file(fd));
+  return vfs::socket_connected(*socket) ? write_no_name(fd, out, size) : Error(ENOTCONN);
+}
+HUSK_SYSCALL(connect, int fd, u64 address, u32 size) {
+  auto socket = TRY(socket_file(fd));
+  return vfs::socket_connected(*socket) ? Error(EISCONN) : nobody_at(address, size);
+}
 HUSK_SYSCALL(bind, int fd, u64, u32) { return refuse(fd, ENOSYS); }
 HUSK_SYSCALL(listen, int fd, int) { return refuse(fd, EINVAL); }
 HUSK_SYSCALL(accept, int fd, u64, u64) { return refuse(fd, EINVAL); }

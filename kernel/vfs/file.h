@@ -104,6 +104,7 @@ Result<u32> memfd_seals(File& file);                             // F_GET_SEALS;
 Result<void> memfd_add_seals(File& file, u32 seals);
 Result<Ref<File>> make_epoll(u32 flags);
 Result<FilePair> make_socket_pair(int type, u32 flags);  // AF_UNIX stream, datagram, seqpacket
+Result<Ref<File>> make_socket(int type, u32 flags);      // AF_UNIX, unconnected
 // A named pipe's end, as open(2) of a FIFO does it; `pipe` is the inode's. Blocks for the other end.
 class Pipe;
 Result<Ref<Pipe>> make_fifo();
@@ -141,6 +142,7 @@ struct Message {
 Result<size_t> socket_send(File& socket, Message& message);
 Result<size_t> socket_receive(File& socket, Message& message);
 Result<void> socket_shutdown(File& socket, int how);
+bool socket_connected(File& socket);
 int socket_type(File& socket);                 // SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET
 size_t socket_bytes_available(File& socket);   // FIONREAD
 

@@ -46,6 +46,7 @@ class UnixSocket final : public File {
   static void connect(UnixSocket& a, UnixSocket& b) {
     a.peer_ = &b;
     b.peer_ = &a;
+    a.connected_ = b.connected_ = true;
   }
 
   Result<size_t> read(IoBuffer& buffer, const u64* offset) override {
@@ -68,7 +69,7 @@ class UnixSocket final : public File {
     u32 events = 0;
     if (!received_.empty() || read_closed_) events |= kIn;
     if (read_closed_) events |= kReadHup;
-    if (read_closed_ && write_closed_) events |= kHup;
+    if ((read_closed_ && write_closed_) || (!connected_ && type_ != kDatagram)) events |= kHup;
     if (error_ != 0) events |= kErr;
     if (peer_ == nullptr || peer_->used_ < kQueueMax / 2) events |= kOut;
     return events;
@@ -85,6 +86,7 @@ class UnixSocket final : public File {
   Result<size_t> receive(Message& message);
   Result<void> shutdown(int how);
   int type() const { return type_; }
+  bool connected() const { return connected_; }
   size_t available() {
     if (type_ != kStream) return received_.empty() ? 0 : received_.front()->left();
     size_t sum = 0;
@@ -110,6 +112,7 @@ class UnixSocket final : public File {
   UnixSocket* peer_ = nullptr;
   List<Packet, PacketTag> received_;
   size_t used_ = 0;
+  bool connected_ = false;  // once and for ever
   bool read_closed_ = false, write_closed_ = false;
   int error_ = 0;
   sched::WaitQueue queue_;
@@ -139,7 +142,7 @@ Result<size_t> UnixSocket::send(Message& message) {
   if (type_ == kStream && message.data->remaining() == 0) return size_t{0};
   do {
     if (write_closed_) return total > 0 ? Result<size_t>(total) : Error(EPIPE);
-    if (peer_ == nullptr) return Error(ECONNREFUSED);
+    if (peer_ == nullptr) return Error(connected_ ? ECONNREFUSED : ENOTCONN);
     if (peer_->read_closed_) return total > 0 ? Result<size_t>(total) : Error(EPIPE);
     size_t size = message.data->remaining();
     size_t room = kQueueMax - std::min(kQueueMax, peer_->used_ + kPacketCost);
@@ -174,6 +177,7 @@ void UnixSocket::take_files(Packet& packet, Message& message) {
 }
 
 Result<size_t> UnixSocket::receive(Message& message) {
+  if (!connected_ && type_ != kDatagram) return Error(type_ == kStream ? EINVAL : ENOTCONN);
   const u32 wishes = message.flags;
   message.flags &= ~(kMessageCut | kMessageControlCut);
   while (received_.empty()) {
@@ -227,13 +231,20 @@ UnixSocket& as_unix(File& socket) { return static_cast<UnixSocket&>(socket); }
 
 }  // namespace
 
-Result<FilePair> make_socket_pair(int type, u32 flags) {
+Result<Ref<UnixSocket>> make_unix_socket(int type, u32 flags) {
   if (type != kStream && type != kDatagram && type != kSequential) return Error(ESOCKTNOSUPPORT);
-  Ref<UnixSocket> first = TRY(make_ref<UnixSocket>(type, flags & kOpenNonBlocking));
-  Ref<UnixSocket> second = TRY(make_ref<UnixSocket>(type, flags & kOpenNonBlocking));
+  return make_ref<UnixSocket>(type, flags & kOpenNonBlocking);
+}
+
+Result<FilePair> make_socket_pair(int type, u32 flags) {
+  Ref<UnixSocket> first = TRY(make_unix_socket(type, flags));
+  Ref<UnixSocket> second = TRY(make_unix_socket(type, flags));
   UnixSocket::connect(*first, *second);
   return FilePair{std::move(first), std::move(second)};
 }
+
+Result<Ref<File>> make_socket(int type, u32 flags) { return Ref<File>(TRY(make_unix_socket(type, flags))); }
+bool socket_connected(File& socket) { return as_unix(socket).connected(); }
 
 Result<size_t> socket_send(File& socket, Message& message) { return as_unix(socket).send(message); }
 Result<size_t> socket_receive(File& socket, Message& message) { return as_unix(socket).receive(message); }

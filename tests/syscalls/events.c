@@ -135,5 +135,22 @@ int main(void) {
   SHOW(read(s[1], b, 2));
   fcntl(s[1], F_SETFL, O_NONBLOCK);
   SHOW(read(s[1], b, 2));
+
+  // Sockets that nobody answers.
+  struct sockaddr_un name = {AF_UNIX, "/no/such/socket"};
+  struct sockaddr* address = (struct sockaddr*)&name;
+  int lone = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), datagram = socket(AF_UNIX, SOCK_DGRAM, 0);
+  SHOW(connect(lone, address, sizeof name));
+  SHOW(connect(datagram, address, sizeof name));
+  SHOW(sendto(datagram, "x", 1, MSG_NOSIGNAL, address, sizeof name));
+  strcpy(name.sun_path, "/");
+  SHOW(connect(lone, address, sizeof name));
+  SHOW(connect(lone, address, 1));
+  SHOW(read(lone, b, 1));
+  SHOW(send(lone, "x", 1, MSG_NOSIGNAL));
+  SHOW(send(datagram, "x", 1, MSG_NOSIGNAL));
+  SHOW(shutdown(lone, SHUT_RDWR));
+  size = sizeof name;
+  SHOW(getpeername(lone, address, &size));
   return 0;
 }
