@@ -41,7 +41,8 @@ def foreign_and_broken_elf(t):
     good = bytearray(pathlib.Path("/bin/true").read_bytes())
     def variant(name, change):
         data = bytearray(good)
-        data = change(data) or data
+        changed = change(data)  # b"" is a result, too
+        data = data if changed is None else changed
         path = t.work / name
         path.write_bytes(data)
         path.chmod(0o755)
