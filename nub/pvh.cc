@@ -58,14 +58,20 @@ struct Cpuid {
   explicit Cpuid(u32 leaf, u32 index = 0) { __cpuid_count(leaf, index, a, b, c, d); }
 };
 
-u64 tsc_from_pit() {  // channel 2 counts 1/20 s down; ~59659 ticks of 1193182 Hz
-  out8(0x61, static_cast<u8>((in8(0x61) & ~2) | 1));
-  out8(0x43, 0xb0);
-  out8(0x42, 59659 & 0xff);
-  out8(0x42, 59659 >> 8);
-  u64 start = read_tsc();
-  while (!(in8(0x61) & 0x20) && read_tsc() - start < 2000000000) {}
-  return (read_tsc() - start) * 20;
+// Channel 0 counts down from 65535 at 1193182 Hz; read by latching, because QEMU's microvm has no port 0x61. 0: there is none.
+u64 tsc_from_pit() {
+  constexpr u64 kHz = 1193182, kTicks = kHz / 50;
+  out8(0x43, 0x30);
+  out8(0x40, 0xff);
+  out8(0x40, 0xff);
+  u64 start = read_tsc(), elapsed = 0, ticks = 0;
+  while (ticks < kTicks && elapsed < 2000000000) {
+    out8(0x43, 0);
+    u32 low = in8(0x40);
+    ticks = 0xffff - (low | u32{in8(0x40)} << 8);
+    elapsed = read_tsc() - start;
+  }
+  return ticks < kTicks ? 0 : elapsed * kHz / ticks;
 }
 u64 tsc_frequency() {
   if (Cpuid(0).a >= 0x15) {
@@ -86,7 +92,7 @@ u64 apic_ratio(u64 frequency) {
   apic[0x320 / 4] = 0x10000 | HUSK_VECTOR_TIMER;  // masked
   u64 start = read_tsc();
   apic[0x380 / 4] = 0xffffffff;
-  while (read_tsc() - start < frequency / 1000) {}
+  while (read_tsc() - start < (frequency != 0 ? frequency / 1000 : 1000000)) {}
   u64 ticks = 0xffffffff - apic[0x390 / 4], elapsed = read_tsc() - start;
   apic[0x380 / 4] = 0;
   return (ticks << 24) / elapsed;
@@ -130,6 +136,14 @@ struct Config {
       if (record->tag == tag) return true;
     }
     return false;
+  }
+  u64 tsc_frequency() const {
+    ConfigReader reader({bytes, size});
+    u64 value = 0;
+    while (auto record = reader.next()) {
+      if (record->tag == ConfigTag::tsc_frequency && record->bytes.size() >= sizeof(value)) memcpy(&value, record->bytes.data(), sizeof(value));
+    }
+    return value;
   }
   void push_back(u8 byte) { bytes[size++] = byte; }
   void add(ConfigTag tag, const void* value, u64 length) {
@@ -212,12 +226,13 @@ extern "C" [[noreturn]] void pvh_main(const StartInfo& start, u64 scratch) {
   }
   if (given_size > kConfigMax) stop("the boot configuration is too large");
   config.copy(given, given_size);
-  u64 frequency = tsc_frequency();
+  u64 frequency = config.tsc_frequency();
+  if (frequency == 0) frequency = tsc_frequency();
   u64 wall[2] = {wall_clock_ns(), read_tsc()};
   u8 seed[32], entropy[32];
   fill_random(seed, sizeof(seed));
   fill_random(entropy, sizeof(entropy));
-  config.add(ConfigTag::tsc_frequency, &frequency, sizeof(frequency));
+  if (frequency != 0) config.add(ConfigTag::tsc_frequency, &frequency, sizeof(frequency));
   config.add(ConfigTag::wall_clock, wall, sizeof(wall));
   config.add(ConfigTag::random_seed, seed, sizeof(seed));
 
