@@ -137,7 +137,8 @@ int main(void) {
   sigqueue(getpid(), SIGUSR2, value);
   siginfo_t info;
   struct timespec limit = {1, 0};
-  printf("%d %d\n", sigtimedwait(&set, &info, &limit), info.si_value.sival_int);
+  int got = sigtimedwait(&set, &info, &limit);
+  printf("%d %d\n", got, info.si_value.sival_int);
   limit.tv_sec = 0;
   limit.tv_nsec = 1000000;
   printf("%d", sigtimedwait(&set, &info, &limit));
