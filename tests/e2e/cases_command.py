@@ -238,4 +238,4 @@ def terminal(t):
 
 CASES = {f.__name__: f for f in (errors, foreign_and_broken_elf, missing_libraries, image_files, environment_and_directory, exit_statuses, crash_report, too_little_memory,
                                  smallest_machine, signals_from_outside, nothing_left_behind, streams, reports, terminal)}
-QEMU_CASES = ["exit_statuses", "streams", "signals_from_outside", "nothing_left_behind"]
+QEMU_CASES = ["exit_statuses", "streams", "signals_from_outside", "nothing_left_behind", "terminal"]

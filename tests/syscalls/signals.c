@@ -146,7 +146,8 @@ int main(void) {
   int fd = signalfd(-1, &set, 0);
   kill(getpid(), SIGUSR2);
   struct signalfd_siginfo from_fd;
-  printf("%ld %u\n", (long)read(fd, &from_fd, sizeof from_fd), from_fd.ssi_signo);
+  long size = read(fd, &from_fd, sizeof from_fd);
+  printf("%ld %u\n", size, from_fd.ssi_signo);
 
   signal(SIGPIPE, SIG_IGN);
   close(ends[0]);
