@@ -48,6 +48,9 @@ struct MonitorPage {
   u64 syscalls_called, syscalls_trapped, upcalls, page_faults;
   u64 memory_used_peak;  // bytes of RAM, nub and kernel included
   u64 memory_total;
+  // What the kernel had to say before its consoles worked, without an end if it is full. Shown if the machine ends without a report.
+  u64 early_text_size;
+  char early_text[512];
 };
 static_assert(sizeof(MonitorPage) <= kPageSize);
 

@@ -127,6 +127,7 @@ class Monitor::Machine : public MmioHandler {
   void on_input(std::span<const iovec> buffers);
   void fail_guest(const std::string& why);
   u64 timer_deadline() const;
+  std::string early_text() const;
   MonitorDevices::Hooks hooks();
 
   const MonitorOptions options_;
@@ -136,6 +137,7 @@ class Monitor::Machine : public MmioHandler {
   PhysAddr monitor_page_;
   std::optional<TableFiller> table_filler_;  // once the image is loaded
   bool terminal_ = false, terminal_raw_ = false;
+  bool crash_reported_ = false;
   int stop_signals_ = 0;
   u32 doorbell_exits_ = 0;
   u64 interrupts_typed_[3] = {};
@@ -260,6 +262,16 @@ void Monitor::Machine::on_input(std::span<const iovec> buffers) {
   if (interrupts_typed_[0] != 0 && now - interrupts_typed_[0] < kSecond) cut_power(128 + SIGINT);
 }
 
+std::string Monitor::Machine::early_text() const {
+  abi::MonitorPage page{};
+  vm_.memory().read(monitor_page_, &page);
+  std::string text(page.early_text, std::min<u64>(page.early_text_size, sizeof(page.early_text)));
+  for (char& c : text) {
+    if (static_cast<unsigned char>(c) < ' ' || c == 0x7f) c = ' ';
+  }
+  return text;
+}
+
 u64 Monitor::Machine::timer_deadline() const {
   u64 deadline = 0;
   vm_.memory().read(monitor_page_ + offsetof(abi::MonitorPage, timer_deadline), &deadline);
@@ -303,6 +315,7 @@ void Monitor::Machine::on_record(abi::RecordType type, std::span<const u8> bytes
       if (events != nullptr) events->trace(text);
       return;
     case abi::RecordType::crash:
+      crash_reported_ = true;
       if (events != nullptr) events->crash(bytes);
       return;
     default: return;
@@ -395,6 +408,8 @@ MonitorResult Monitor::Machine::run() {
   if (end == RunEnd::crashed && !ended_) {
     result_.status = 125;
     result_.error = "the guest crashed: " + vcpu_.crash_report();
+  } else if (result_.status == 125 && result_.error.empty() && !result_.exit_record && !crash_reported_) {
+    result_.error = "the guest stopped before it could report why: " + early_text();
   }
   result_.interrupts = vcpu_.interrupts_injected();
   result_.doorbells = devices_.doorbells();
