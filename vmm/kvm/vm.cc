@@ -14,14 +14,6 @@
 
 namespace husk::vmm {
 
-FileDescriptor& FileDescriptor::operator=(FileDescriptor&& other) noexcept {
-  std::swap(fd_, other.fd_);
-  return *this;
-}
-FileDescriptor::~FileDescriptor() {
-  if (fd_ >= 0) close(fd_);
-}
-
 Vm::Vm(const char* kvm_path) : kvm_(open(kvm_path, O_RDWR | O_CLOEXEC)) {
   if (kvm_.get() < 0) {
     throw_errno(std::string("opening ") + kvm_path, errno == ENOENT ? "this host has no KVM; load kvm_intel or kvm_amd"

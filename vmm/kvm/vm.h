@@ -4,28 +4,14 @@
 // vCPU runs, only add_doorbell may still be called. Several Vms may live in one process.
 #pragma once
 
+#include "host/file_descriptor.h"
 #include "vmm/guest_memory.h"
 
 struct kvm_cpuid2;
 
 namespace husk::vmm {
 
-class FileDescriptor {
- public:
-  explicit FileDescriptor(int fd = -1) : fd_(fd) {}
-  FileDescriptor(FileDescriptor&& other) noexcept : fd_(other.release()) {}
-  FileDescriptor& operator=(FileDescriptor&& other) noexcept;
-  ~FileDescriptor();
-  int get() const { return fd_; }
-  int release() {
-    int fd = fd_;
-    fd_ = -1;
-    return fd;
-  }
-
- private:
-  int fd_;
-};
+using host::FileDescriptor;
 
 class Vm {
  public:
