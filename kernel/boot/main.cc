@@ -153,7 +153,7 @@ extern "C" [[noreturn]] void husk_main(const abi::BootInfo& info) {
   }
   set_crash_sink(send_crash);
   if (drivers::has_control_console()) set_log_sink(send_log_line);
-  linux::init(info, linux::decode_configuration(configuration_bytes));
+  linux::init(info, start_tsc, linux::decode_configuration(configuration_bytes));
   auto first = sched::Thread::create(boot_thread, const_cast<abi::BootInfo*>(&info));
   if (!first.ok()) HUSK_PANIC("no memory for the first thread");
   sched::start(first.release());

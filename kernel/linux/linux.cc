@@ -214,10 +214,10 @@ Configuration decode_configuration(std::span<const u8> bytes) {
   return result;
 }
 
-void init(const abi::BootInfo& info, const Configuration& wanted) {
+void init(const abi::BootInfo& info, u64 start_tsc, const Configuration& wanted) {
   machine.configuration = wanted;
   machine.monitor_page = reinterpret_cast<abi::MonitorPage*>(info.monitor_page);
-  machine.tsc_kernel_start = info.start_tsc;
+  machine.tsc_kernel_start = start_tsc;
   set_host_name(wanted.host_name);
   sched::set_trap_hooks({handle_page_fault, handle_exception, before_return, pre_empted});
   install_syscall_table(wanted.trace);

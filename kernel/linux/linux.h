@@ -27,8 +27,9 @@ struct Configuration {
 };
 Configuration decode_configuration(std::span<const u8> bytes);
 
-// Before the file systems are made: system-call table, signal hooks, the record handler of the control console.
-void init(const abi::BootInfo& info, const Configuration& configuration);
+// Before the file systems are made: system-call table, signal hooks, the record handler of the control console. start_tsc: when the kernel's first
+// instruction ran.
+void init(const abi::BootInfo& info, u64 start_tsc, const Configuration& configuration);
 
 // Makes the first process and starts it: loads the program, opens descriptors 0 to 2. Errors end the machine with a message and
 // status 126 or 127. Runs on a thread that may block; returns once the program's first thread is runnable.
