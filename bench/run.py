@@ -7,7 +7,6 @@ import argparse
 import json
 import os
 import pathlib
-import re
 import shutil
 import statistics
 import subprocess
@@ -132,11 +131,9 @@ def hello_against_empty_vm(b):
 def boot(b):
     hello(b) if not (b.work / "hello.husk").exists() else None
     def ours():
-        text = b.run(b.husk, "run", "--timeline", b.work / "hello.husk").stderr
-        times = {name.strip(): float(ms) for name, ms in re.findall(r"^(?:husk: )?\s*([a-z' ]+?)\s+([0-9.]+) ms", text, re.M)}
-        first = next(v for k, v in times.items() if "first" in k)
-        main = next(v for k, v in times.items() if "main" in k or "program" in k)
-        return main - first
+        lines = b.run(b.husk, "run", "--timeline", "--json", b.work / "hello.husk").stderr.splitlines()
+        times = json.loads(next(line for line in lines if line.startswith("{")))["timeline_ms"]
+        return times["program_start"] - times["first_instruction"]
     spawn = b.compile("spawn")
     return b.interleaved(ours, lambda: statistics.median(b.numbers(spawn, 5, b.work / "hello")))
 
