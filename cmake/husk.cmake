@@ -8,6 +8,14 @@
 
 set(HUSK_WARNINGS -Wall -Wextra -Wno-missing-field-initializers -Wshadow -Wconversion -Wno-sign-conversion -Werror)
 set(HUSK_SANITIZERS -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
+# GCC's warnings are errors; another compiler is for fuzzing and analysis, and may have an opinion of its own.
+if(NOT CMAKE_CXX_COMPILER_ID STREQUAL GNU)
+  list(REMOVE_ITEM HUSK_WARNINGS -Werror)
+endif()
+# A fuzzer is guided by what the libraries under test do, not only by its own few lines.
+if(HUSK_FUZZ)
+  list(APPEND HUSK_SANITIZERS -fsanitize=fuzzer-no-link)
+endif()
 
 # Ring 3: general registers only, so that a system call needs to save no vector state; frame pointers for backtraces.
 # -Oz gives 8 % less code than -Os. What runs often sets -O2 for itself.
