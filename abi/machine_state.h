@@ -70,7 +70,6 @@ struct NubState {
   u64 boot_root, current_root;   // physical
   u64 image_start, image_end;    // physical
   u64 direct_base, direct_size;
-  u64 kernel_sealed;  // seal_kernel was called
   u64 ram_is_zero;
   u64 tsc_per_apic_tick_shift24;  // pc: APIC timer ticks per TSC tick, 24 fraction bits
   u32 range_count, window_count, sealed_count, pad;

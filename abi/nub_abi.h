@@ -69,7 +69,7 @@ enum class NubOp : u16 {
   space_switch = 5,   // space
   space_destroy = 6,  // space (not the current one)
   seal = 7,           // va, length: in the kernel's half; read-only and unchangeable from now on
-  seal_kernel = 8,    // end of boot: no new executable mapping in the kernel's half, ever
+  // 8 is free
   halt = 9,           // until an interrupt; returns at once if interrupt_pending
   arm_timer = 10,     // pa = deadline in TSC ticks, 0 = off (local APIC; ENODEV under the husk monitor)
   end_of_interrupt = 11,

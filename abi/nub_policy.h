@@ -46,7 +46,7 @@ inline u64 permitted(const NubState& state, u32 flags, u64 frame_bits, bool uppe
   bool jit = (flags & kNubJit) && (state.image_flags & kImageJit) && !upper && frame_bits == 0;
   if ((flags & kNubJit) && !jit) return 0;
   if (flags & kNubExecute) {
-    if (upper && state.kernel_sealed) return 0;
+    if (upper) return 0;  // the kernel's text is what the image brought
     if (!(frame_bits & kPteImage) && !jit) return 0;
     if ((flags & kNubWrite) && !jit) return 0;
   }

@@ -56,7 +56,6 @@ Errno perform(const NubCall& call, VcpuShared& shared, u64* result) {
     case NubOp::space_switch: return space_switch(call.space);
     case NubOp::space_destroy: return space_destroy(call.space);
     case NubOp::seal: return seal(call);
-    case NubOp::seal_kernel: nub_state.kernel_sealed = 1; return 0;
     case NubOp::halt: return halt(shared);
     case NubOp::arm_timer:
       if (!on_pc()) return ENODEV;

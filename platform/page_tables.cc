@@ -93,9 +93,4 @@ void destroy_space(u32 space) {
 
 Result<void> seal(VirtAddr va, u64 length) { return run_nub_call({.op = abi::NubOp::seal, .va = va.value, .length = length}); }
 
-void seal_kernel() {
-  auto result = run_nub_call({.op = abi::NubOp::seal_kernel});
-  HUSK_ASSERT(result.ok());
-}
-
 }  // namespace husk::platform

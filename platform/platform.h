@@ -49,7 +49,6 @@ Result<u32> create_space();
 void switch_space(u32 space);
 void destroy_space(u32 space);
 Result<void> seal(VirtAddr va, u64 length);  // kernel half: read-only from now on, for ever
-void seal_kernel();                          // no new executable kernel mapping from now on
 
 // --- early messages, before any driver -------------------------------------------------------------------------
 void debug_write(const char* text, size_t length);

@@ -120,7 +120,6 @@ Result<Owned<vfs::Tree>> mount_all(const abi::BootInfo& info, const StandardFile
 Result<void> start_program(const abi::BootInfo& info) {
   auto files = TRY(make_standard_files(linux::configuration()));
   auto tree = TRY(mount_all(info, files));
-  platform::seal_kernel();
   linux::start_init(*tree.release(), files.input, files.output, files.error);
   return {};
 }

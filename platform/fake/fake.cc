@@ -64,7 +64,7 @@ class FakeMachine {
   std::map<u32, Space> spaces;
   u32 current_space = 0, next_space = 1;
   u64 now = 0, deadline = 0, table_pages_max = ~u64{0};
-  bool jit = false, sealed = false;
+  bool jit = false;
   Counters counters{};
   std::function<void()> halt_hook;
   std::string debug;
@@ -101,7 +101,7 @@ bool FakeMachine::allowed(const abi::NubCall& call, u64 va, u64 pa) const {
   if (!in_ram(pa) && !in_image(pa) && !in_devices(pa)) return false;
   if (in_image(pa) && (call.flags & kWrite)) return false;
   if (!(call.flags & kExecute)) return true;
-  if (!program && sealed) return false;
+  if (!program) return false;
   bool as_jit = jit && program && (call.flags & kJit);
   return as_jit || (in_image(pa) && !(call.flags & kWrite));
 }
@@ -172,7 +172,6 @@ int FakeMachine::execute(abi::NubCall& call) {
       if (call.space == current_space || call.space == 0) return EINVAL;
       return spaces.erase(call.space) == 1 ? 0 : EINVAL;
     case abi::NubOp::seal: return 0;
-    case abi::NubOp::seal_kernel: sealed = true; return 0;
     default: return ENOSYS;
   }
 }

@@ -226,9 +226,7 @@ TEST_F(TableFillerTest, only_map_is_performed) {
     EXPECT_EQ(run(1), 0u) << op;
   }
 }
-TEST_F(TableFillerTest, no_new_kernel_text_after_seal_kernel) {
-  EXPECT_TRUE(map(upper(), kMonitorImageAddress, kPageSize, kRX));
-  state().kernel_sealed = 1;
+TEST_F(TableFillerTest, no_new_kernel_text) {
   EXPECT_FALSE(map(upper() + kPageSize, kMonitorImageAddress, kPageSize, kRX));
   EXPECT_TRUE(map(upper() + kPageSize, kMonitorImageAddress, kPageSize, kR));
   EXPECT_TRUE(map(kVa, kMonitorImageAddress, kPageSize, kRX));
@@ -322,7 +320,6 @@ TEST_F(TableFillerTest, random_calls_keep_the_invariants) {
   u64 performed = 0, usage = reinterpret_cast<u64>(first.usage) - kNubRegionBase + first.region_start;
   for (int round = 0; round < 3000 && !HasFatalFailure(); ++round) {
     if (round % 20 == 0) memcpy(ram_, fresh.data(), kRam);
-    if (random.chance(50)) state().kernel_sealed = 1;
     std::vector<u64> before(first.pool_pages * 512);
     memcpy(before.data(), ram_ + first.pool_start, before.size() * 8);
     for (NubCall& call : shared().calls) call = random.call(upper());
@@ -333,7 +330,6 @@ TEST_F(TableFillerTest, random_calls_keep_the_invariants) {
     if (round % 20 != 19) continue;
     // Besides tables, their counts and the pool's two numbers, only the call page is different.
     state().pool_next = first.pool_next;
-    state().kernel_sealed = 0;
     memcpy(ram_ + output_.vcpu_shared_physical, fresh.data() + output_.vcpu_shared_physical, kPageSize);
     EXPECT_EQ(memcmp(ram_, fresh.data(), usage), 0);
     EXPECT_EQ(memcmp(ram_ + first.region_end, fresh.data() + first.region_end, kRam - first.region_end), 0);
