@@ -4,6 +4,7 @@
 #include <elf.h>
 #include <string.h>
 
+#include <algorithm>
 #include <fstream>
 #include <iterator>
 #include <stdexcept>
@@ -66,7 +67,7 @@ class Elf {
 u64 append(std::vector<u8>& image, const u8* bytes, u64 size) {
   u64 offset = align_up(image.size(), kPageSize);
   image.resize(offset + align_up(size, kPageSize));
-  memcpy(image.data() + offset, bytes, size);
+  std::copy_n(bytes, size, image.data() + offset);
   return offset;
 }
 
