@@ -127,6 +127,7 @@ struct MachineOutput {
   u64 monitor_page_physical;
   u64 boot_info_physical;
   u64 nub_state_physical, vcpu_shared_physical;
+  MemoryRange nub_region, relro;  // what ring 3 must not change, by devices neither
 };
 
 // `At`: u8* operator()(u64 physical), valid up to the end of the RAM range or image that the address lies in.
@@ -151,6 +152,8 @@ class MachineBuilder {
     out->boot_info_physical = boot_info_;
     out->nub_state_physical = nub_state_;
     out->vcpu_shared_physical = shared_;
+    out->nub_region = {in_.area_start, region_end_ - in_.area_start};
+    out->relro = {relro_start_, relro_end_ - relro_start_};
     return full_ ? "too little memory for the page tables" : nullptr;
   }
 

@@ -31,6 +31,12 @@ class GuestMemory {
   // The same, with the first 2 MiB copied into memory of this machine alone that takes a large page; never smaller than that.
   void add_file_with_huge_start(u64 start, u64 size, int fd);
 
+  // From now on range() and what builds on it refuse these addresses: the nub's memory and what it sealed, which devices must not reach on the
+  // guest's behalf. Once per range, before the guest runs.
+  void hide(u64 start, u64 size) { hidden_.push_back({start, size, nullptr, false}); }
+  // Only for the one who does the nub's work (TableFiller): writable memory whether hidden or not.
+  std::span<u8> nub_range(PhysAddr address, u64 size) const;
+
   // [address, address + size) if it lies in one region that allows the access; else an empty span. Size 0 gives an empty span.
   std::span<u8> range(PhysAddr address, u64 size, Access access) const;
   std::span<const u8> readable(PhysAddr address, u64 size) const { return range(address, size, Access::read); }
@@ -72,9 +78,10 @@ class GuestMemory {
   const std::vector<Region>& regions() const { return regions_; }
 
  private:
+  std::span<u8> find(PhysAddr address, u64 size, Access access) const;
   static u8* reserve_aligned(u64 size);
   void add(u64 start, u64 size, void* host, bool writable);
-  std::vector<Region> regions_;
+  std::vector<Region> regions_, hidden_;
 };
 
 }  // namespace husk::vmm

@@ -65,6 +65,15 @@ void GuestMemory::add(u64 start, u64 size, void* host, bool writable) {
 }
 
 std::span<u8> GuestMemory::range(PhysAddr address, u64 size, Access access) const {
+  for (const Region& hidden : hidden_) {
+    if (address.value < hidden.start + hidden.size && (address.value >= hidden.start || size > hidden.start - address.value)) return {};
+  }
+  return find(address, size, access);
+}
+
+std::span<u8> GuestMemory::nub_range(PhysAddr address, u64 size) const { return find(address, size, Access::write); }
+
+std::span<u8> GuestMemory::find(PhysAddr address, u64 size, Access access) const {
   for (const Region& region : regions_) {
     u64 offset = address.value - region.start;  // wraps for addresses below: then larger than any region
     if (offset >= region.size || size > region.size - offset) continue;

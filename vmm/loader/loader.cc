@@ -143,6 +143,7 @@ LoadedMachine load_machine(Vm& vm, const ImageFile& image, const LoadOptions& op
   if (const char* error = abi::build_machine(input, at, &output)) {
     throw MonitorError(std::string(error) + "; give the machine more with -m (it has " + std::to_string(options.ram_size / kKiB) + " KiB)");
   }
+  for (const abi::MemoryRange& range : {output.nub_region, output.relro}) memory.hide(range.start, range.size);
   vm.install_memory();
   return {output.cpu, {output.monitor_page_physical}, {output.boot_info_physical}, {output.nub_state_physical}, {output.vcpu_shared_physical}};
 }

@@ -4,6 +4,7 @@
 #include <cpuid.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "abi/nub_policy.h"
 
@@ -21,13 +22,15 @@ bool TableFiller::worthwhile() {
 void TableFiller::run(u32 count) {
   u64 done = 0;
   PhysAddr shared = vcpu_shared_;
-  if (memory_.read(nub_state_, &state_)) {
+  std::span<u8> state = memory_.nub_range(nub_state_, sizeof(NubState));
+  if (!state.empty()) {
+    memcpy(&state_, state.data(), sizeof(NubState));
     for (; done < std::min<u64>(count, kNubCallsMax); ++done) {
       NubCall call;
       if (!memory_.read(shared + offsetof(VcpuShared, calls) + done * sizeof(NubCall), &call) || !map(call)) break;
     }
-    memory_.write(nub_state_ + offsetof(NubState, pool_next), state_.pool_next);
-    memory_.write(nub_state_ + offsetof(NubState, pool_free), state_.pool_free);
+    memcpy(state.data() + offsetof(NubState, pool_next), &state_.pool_next, sizeof(u64));
+    memcpy(state.data() + offsetof(NubState, pool_free), &state_.pool_free, sizeof(u64));
   }
   memory_.write(shared + offsetof(VcpuShared, calls_done), done);
 }
@@ -35,14 +38,14 @@ void TableFiller::run(u32 count) {
 // Null unless `table` is a page of the pool.
 u64* TableFiller::entry(u64 table, u64 index) const {
   if (!is_aligned(table, kPageSize) || table < state_.pool_start || (table - state_.pool_start) / kPageSize >= state_.pool_pages) return nullptr;
-  std::span<u8> page = memory_.writable({table}, kPageSize);
+  std::span<u8> page = memory_.nub_range({table}, kPageSize);
   return page.empty() ? nullptr : reinterpret_cast<u64*>(page.data()) + index;
 }
 
 u16* TableFiller::usage(u64 table) const {
   u64 offset = reinterpret_cast<u64>(state_.usage) - kNubRegionBase + (table - state_.pool_start) / kPageSize * sizeof(u16);
   PhysAddr at{state_.region_start + offset};
-  std::span<u8> bytes = is_aligned(at.value, sizeof(u16)) ? memory_.writable(at, sizeof(u16)) : std::span<u8>();
+  std::span<u8> bytes = is_aligned(at.value, sizeof(u16)) ? memory_.nub_range(at, sizeof(u16)) : std::span<u8>();
   return bytes.empty() ? nullptr : reinterpret_cast<u16*>(bytes.data());
 }
 
