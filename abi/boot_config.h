@@ -22,16 +22,16 @@ enum class ConfigTag : u32 {
   environment = 3,  // NAME=VALUE, in order
   directory = 4,    // working directory
   host_name = 5,
-  user = 6,            // u32 uid, u32 gid
-  terminal = 7,        // u8 stdin, stdout, stderr: 1 if it is a terminal; u8 pad; u16 rows, u16 columns
-  trace = 8,           // empty: print every system call
-  random_seed = 9,     // 32 bytes from the host's generator; fresh for each start
-  wall_clock = 10,     // u64 Unix time in ns, u64 TSC value at that time
-  tsc_frequency = 11,  // u64 Hz
+  user = 6,                    // u32 uid, u32 gid
+  terminal = 7,                // u8 stdin, stdout, stderr: 1 if it is a terminal; u8 pad; u16 rows, u16 columns
+  trace = 8,                   // empty: print every system call
+  random_seed = 9,             // 32 bytes from the host's generator; fresh for each start
+  wall_clock = 10,             // u64 Unix time in ns, u64 TSC value at that time
+  tsc_frequency = 11,          // u64 Hz
   address_randomisation = 12,  // u8: 0 switches it off (for debugging)
-  log_level = 13,      // u8: 0 error, 1 warning, 2 info, 3 debug
-  jit = 14,            // empty: as ImageFlags::kImageJit
-  stack_limit = 15,    // u64 bytes
+  log_level = 13,              // u8: 0 error, 1 warning, 2 info, 3 debug
+  jit = 14,                    // empty: as ImageFlags::kImageJit
+  stack_limit = 15,            // u64 bytes
 };
 
 struct ConfigRecord {

@@ -38,8 +38,8 @@ struct BootInfo {
   u32 version;
   MachineKind machine;
   u64 kernel_base, kernel_size;
-  u64 direct_base;  // RAM: virtual = direct_base + physical; nub memory and sealed pages are missing from it
-  u64 direct_size;  // bytes of physical address space that it covers
+  u64 direct_base;                             // RAM: virtual = direct_base + physical; nub memory and sealed pages are missing from it
+  u64 direct_size;                             // bytes of physical address space that it covers
   u64 image_base, image_size, image_physical;  // the image file, mapped read-only
   u64 vcpu_shared, vcpu_shared_physical;       // VcpuShared of vCPU 0 (page), and behind it:
   u64 upcall_stack_top;                        // has an unmapped guard page below its kUpcallStackSize

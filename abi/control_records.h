@@ -11,12 +11,12 @@ namespace husk::abi {
 
 enum class RecordType : u32 {
   // guest → monitor
-  log = 1,         // u8 level (boot_config.h), then text without newline
-  trace = 2,       // text: one system call
-  crash = 3,       // CrashRecord, then frame_count × CrashFrame, then the text of the modules' paths
-  exit = 4,        // ExitRecord; nothing follows it
-  ready = 5,       // empty: the program's entry point is about to run
-  window = 6,      // u8 raw: 1 the program switched its terminal to raw mode (informative)
+  log = 1,     // u8 level (boot_config.h), then text without newline
+  trace = 2,   // text: one system call
+  crash = 3,   // CrashRecord, then frame_count × CrashFrame, then the text of the modules' paths
+  exit = 4,    // ExitRecord; nothing follows it
+  ready = 5,   // empty: the program's entry point is about to run
+  window = 6,  // u8 raw: 1 the program switched its terminal to raw mode (informative)
   // monitor → guest
   input_end = 64,      // u64: number of bytes of stdin that were or will be sent; then end of file
   window_size = 65,    // u16 rows, u16 columns

@@ -19,8 +19,8 @@ namespace husk::abi {
 constexpr u64 kImageMagic = 0x31474d494b535548;  // "HUSKIMG1"
 constexpr u32 kImageVersion = 2;
 constexpr u64 kImageHeaderOffset = 4096;
-constexpr u64 kImageLoadAddress = 0x200000;           // physical, for loaders that copy (PVH)
-constexpr u64 kNubBase = 0xffffffff80000000;          // virtual address the nub is linked at
+constexpr u64 kImageLoadAddress = 0x200000;            // physical, for loaders that copy (PVH)
+constexpr u64 kNubBase = 0xffffffff80000000;           // virtual address the nub is linked at
 constexpr u64 kMonitorImageAddress = u64{256} * kGiB;  // physical, where the husk monitor maps the file
 
 enum PartFlags : u32 { kPartExecute = 1, kPartWrite = 2, kPartRead = 4 };  // as ELF's PF_X, PF_W, PF_R
@@ -51,17 +51,17 @@ struct ImageHeader {
   ImagePart nub_parts[kImagePartsMax];
   ImagePart kernel_parts[kImagePartsMax];
   // Offsets from the kernel's base.
-  u64 kernel_start;            // void kernel_start(const BootInfo*) in ring 3
+  u64 kernel_start;  // void kernel_start(const BootInfo*) in ring 3
   u64 kernel_upcall_entry;
   u64 kernel_trapped_syscall_entry;
-  u64 kernel_nub_call_site;    // address behind the one syscall instruction that makes nub calls
-  u64 kernel_size;             // extent of all parts in memory
+  u64 kernel_nub_call_site;  // address behind the one syscall instruction that makes nub calls
+  u64 kernel_size;           // extent of all parts in memory
   // Offsets from kNubBase.
   u64 nub_size;
-  u64 nub_entry_pvh;           // 32-bit entry, also physical: kImageLoadAddress + file offset
-  u64 nub_syscall_stub;        // what LSTAR points at, before per-vCPU aliasing
-  u64 nub_vector_stubs;        // kNubVectorStubSize bytes for each of HUSK_VECTOR_COUNT vectors
-  u64 nub_state;               // struct NubState in nub data (machine_state.h)
+  u64 nub_entry_pvh;     // 32-bit entry, also physical: kImageLoadAddress + file offset
+  u64 nub_syscall_stub;  // what LSTAR points at, before per-vCPU aliasing
+  u64 nub_vector_stubs;  // kNubVectorStubSize bytes for each of HUSK_VECTOR_COUNT vectors
+  u64 nub_state;         // struct NubState in nub data (machine_state.h)
   // R_X86_64_RELATIVE as a bitmap: to the u64 at relocated_start + 8 n from the kernel's base the base is added if bit n % 64 of
   // u64 n / 64 is set. Bits for words outside of writable and relro parts are without effect.
   u64 relocations_offset;

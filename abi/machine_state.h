@@ -42,7 +42,7 @@ enum VcpuBlock : u64 {  // offsets in a per-vCPU block; the code reaches the pag
   kBlockSize = 0x6000,
 };
 
-struct NubVcpu {  // the beginning of the data page; offsets are known to nub/stubs.S
+struct NubVcpu {         // the beginning of the data page; offsets are known to nub/stubs.S
   u64 upcall_frame[5];   // 0x00 rip cs rflags rsp ss: what IRETQ takes
   u64 syscall_frame[5];  // 0x28
   u64 call_site;         // 0x50

@@ -13,10 +13,10 @@ constexpr u64 kVirtioMmioAddress = kMonitorDeviceAddress + kPageSize;  // one 4 
 constexpr u64 kVirtioMmioStride = kPageSize;
 
 enum MonitorRegister : u32 {
-  kMonitorPowerOff = 0x00,  // value = exit status (0..255); does not return
-  kMonitorPark = 0x08,      // returns when an event is pending or timer_deadline has passed (or spuriously)
-  kMonitorTimer = 0x10,     // timer_deadline became earlier; ioeventfd, never exits
-  kMonitorMap = 0x20,       // value = count of VcpuShared::calls: performs the leading ones that only add mappings, see below
+  kMonitorPowerOff = 0x00,     // value = exit status (0..255); does not return
+  kMonitorPark = 0x08,         // returns when an event is pending or timer_deadline has passed (or spuriously)
+  kMonitorTimer = 0x10,        // timer_deadline became earlier; ioeventfd, never exits
+  kMonitorMap = 0x20,          // value = count of VcpuShared::calls: performs the leading ones that only add mappings, see below
   kMonitorBatchAccess = 0x18,  // value = physical address / 4096 of a MonitorBatch: does its accesses, then returns
 };
 

@@ -34,7 +34,7 @@
 #define HUSK_VCPU_UPCALL_SS 0x60
 #define HUSK_VCPU_NUB_TRAPS 0x68
 #define HUSK_VCPU_NUB_SYSCALLS 0x70
-#define HUSK_VCPU_SCRATCH 0x80       // 0x80..0x100: free for the kernel's entry code
+#define HUSK_VCPU_SCRATCH 0x80  // 0x80..0x100: free for the kernel's entry code
 #define HUSK_VCPU_CALLS 0x400
 #define HUSK_VCPU_CALLS_MAX 76
 
@@ -70,15 +70,15 @@ enum class NubOp : u16 {
   space_destroy = 6,  // space (not the current one)
   seal = 7,           // va, length: in the kernel's half; read-only and unchangeable from now on
   // 8 is free
-  halt = 9,           // until an interrupt; returns at once if interrupt_pending
-  arm_timer = 10,     // pa = deadline in TSC ticks, 0 = off (local APIC; ENODEV under the husk monitor)
+  halt = 9,        // until an interrupt; returns at once if interrupt_pending
+  arm_timer = 10,  // pa = deadline in TSC ticks, 0 = off (local APIC; ENODEV under the husk monitor)
   end_of_interrupt = 11,
-  send_ipi = 12,      // space = vCPU index
-  start_vcpu = 13,    // ENOSYS until the kernel runs on several vCPUs
-  read_msr = 14,      // va = number (whitelist), result in `pa`
-  write_msr = 15,     // va = number (whitelist), pa = value
-  power_off = 16,     // pa = exit status
-  debug_write = 17,   // va = pointer is NOT taken: up to 24 bytes inline in va, pa, length; early messages
+  send_ipi = 12,     // space = vCPU index
+  start_vcpu = 13,   // ENOSYS until the kernel runs on several vCPUs
+  read_msr = 14,     // va = number (whitelist), result in `pa`
+  write_msr = 15,    // va = number (whitelist), pa = value
+  power_off = 16,    // pa = exit status
+  debug_write = 17,  // va = pointer is NOT taken: up to 24 bytes inline in va, pa, length; early messages
 };
 
 enum NubFlags : u32 {

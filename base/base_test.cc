@@ -98,12 +98,12 @@ TEST(List, keeps_order_and_unlinks) {
   EXPECT_EQ(list.pop_front(), nullptr);
 }
 
-#define SAME_AS_PRINTF(...)                                                                    \
-  do {                                                                                         \
-    char expected[256], actual[256];                                                           \
-    int length = snprintf(expected, sizeof expected, __VA_ARGS__);                             \
-    EXPECT_EQ(format_to(actual, sizeof actual, __VA_ARGS__), static_cast<size_t>(length));     \
-    EXPECT_STREQ(actual, expected);                                                            \
+#define SAME_AS_PRINTF(...)                                                                \
+  do {                                                                                     \
+    char expected[256], actual[256];                                                       \
+    int length = snprintf(expected, sizeof expected, __VA_ARGS__);                         \
+    EXPECT_EQ(format_to(actual, sizeof actual, __VA_ARGS__), static_cast<size_t>(length)); \
+    EXPECT_STREQ(actual, expected);                                                        \
   } while (0)
 
 TEST(Format, agrees_with_printf) {

@@ -59,9 +59,7 @@ void put_number(Output& out, const Spec& spec, uint64_t value, const char* prefi
   put_padded(out, spec, prefix, digits + sizeof(digits) - count, count);
 }
 
-uint64_t narrow_unsigned(uint64_t value, int bytes) {
-  return bytes >= 8 ? value : value & ((uint64_t{1} << (bytes * 8)) - 1);
-}
+uint64_t narrow_unsigned(uint64_t value, int bytes) { return bytes >= 8 ? value : value & ((uint64_t{1} << (bytes * 8)) - 1); }
 
 int64_t narrow_signed(uint64_t value, int bytes) {
   int shift = 64 - bytes * 8;
@@ -118,18 +116,15 @@ void put_conversion(Output& out, Spec& spec, char conversion, Arguments& argumen
       uint64_t magnitude = value < 0 ? 0 - static_cast<uint64_t>(value) : static_cast<uint64_t>(value);
       return put_number(out, spec, magnitude, sign, 10, 'a');
     }
-    case 'u':
-      return put_number(out, spec, narrow_unsigned(arguments.integer(spec.length_bytes), spec.length_bytes), "", 10, 'a');
-    case 'o':
-      return put_number(out, spec, narrow_unsigned(arguments.integer(spec.length_bytes), spec.length_bytes), "", 8, 'a');
+    case 'u': return put_number(out, spec, narrow_unsigned(arguments.integer(spec.length_bytes), spec.length_bytes), "", 10, 'a');
+    case 'o': return put_number(out, spec, narrow_unsigned(arguments.integer(spec.length_bytes), spec.length_bytes), "", 8, 'a');
     case 'x':
     case 'X': {
       uint64_t value = narrow_unsigned(arguments.integer(spec.length_bytes), spec.length_bytes);
       const char* prefix = spec.alternate && value != 0 ? (conversion == 'x' ? "0x" : "0X") : "";
       return put_number(out, spec, value, prefix, 16, conversion == 'x' ? 'a' : 'A');
     }
-    case 'p':
-      return put_number(out, spec, arguments.integer(8), "0x", 16, 'a');
+    case 'p': return put_number(out, spec, arguments.integer(8), "0x", 16, 'a');
     case 'c': {
       char c = static_cast<char>(arguments.integer(4));
       spec.precision = -1;

@@ -11,7 +11,6 @@ namespace husk {
 
 // Writes at most size bytes including the NUL; gives the length that the whole text has (snprintf(3)).
 size_t format_to(char* buffer, size_t size, const char* format, ...) __attribute__((format(printf, 3, 4)));
-size_t format_to_v(char* buffer, size_t size, const char* format, va_list arguments)
-    __attribute__((format(printf, 3, 0)));
+size_t format_to_v(char* buffer, size_t size, const char* format, va_list arguments) __attribute__((format(printf, 3, 0)));
 
 }  // namespace husk

@@ -11,7 +11,7 @@ namespace husk {
 }  // namespace husk
 
 #define HUSK_PANIC(message) ::husk::panic(__FILE_NAME__, __LINE__, message)
-#define HUSK_ASSERT(condition)                                              \
-  do {                                                                      \
+#define HUSK_ASSERT(condition)                                                \
+  do {                                                                        \
     if (__builtin_expect(!(condition), 0)) HUSK_PANIC("assert: " #condition); \
   } while (0)

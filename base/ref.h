@@ -49,8 +49,7 @@ class Ref {
   }
   [[gnu::always_inline]] Ref(Ref&& other) noexcept : object_(std::exchange(other.object_, nullptr)) {}
   template <typename U>
-    requires(std::is_convertible_v<U*, T*>)
-  Ref(Ref<U> other) : object_(other.leak()) {}  // NOLINT: implicit by design
+  requires(std::is_convertible_v<U*, T*>) Ref(Ref<U> other) : object_(other.leak()) {}  // NOLINT: implicit by design
   Ref& operator=(Ref other) noexcept {
     std::swap(object_, other.object_);
     return *this;

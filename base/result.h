@@ -28,9 +28,9 @@ class [[nodiscard]] Result {
  public:
   Result(Error error) : code_(error.code()) {}  // NOLINT: implicit by design
   template <typename U = T>
-    requires(std::is_constructible_v<T, U &&> && !std::is_same_v<std::remove_cvref_t<U>, Result> &&
-             !std::is_same_v<std::remove_cvref_t<U>, Error>)
-  Result(U&& value) : code_(0) {  // NOLINT: implicit by design
+  requires(std::is_constructible_v<T, U&&> && !std::is_same_v<std::remove_cvref_t<U>, Result> && !std::is_same_v<std::remove_cvref_t<U>, Error>)
+      Result(U&& value)
+      : code_(0) {  // NOLINT: implicit by design
     new (&storage_.value) T(std::forward<U>(value));
   }
   Result(Result&& other) noexcept : code_(other.code_) {
@@ -69,14 +69,14 @@ class [[nodiscard]] Result {
 
 // Of a plain value: plain itself, so that it is returned in registers.
 template <typename T>
-  requires std::is_trivially_copyable_v<T>
+requires std::is_trivially_copyable_v<T>
 class [[nodiscard]] Result<T> {
  public:
   Result(Error error) : code_(error.code()) {}  // NOLINT: implicit by design
   template <typename U = T>
-    requires(std::is_constructible_v<T, U &&> && !std::is_same_v<std::remove_cvref_t<U>, Result> &&
-             !std::is_same_v<std::remove_cvref_t<U>, Error>)
-  Result(U&& value) : value_(std::forward<U>(value)), code_(0) {}  // NOLINT: implicit by design
+  requires(std::is_constructible_v<T, U&&> && !std::is_same_v<std::remove_cvref_t<U>, Result> && !std::is_same_v<std::remove_cvref_t<U>, Error>)
+      Result(U&& value)
+      : value_(std::forward<U>(value)), code_(0) {}  // NOLINT: implicit by design
 
   bool ok() const { return code_ == 0; }
   explicit operator bool() const { return ok(); }
@@ -115,9 +115,9 @@ class [[nodiscard]] Result<void> {
 // TRY(expression): the value of a Result, or return its error from this function. May be nested: each use names its own variable.
 #define TRY(...) HUSK_TRY_EXPANDED(__COUNTER__, __VA_ARGS__)
 #define HUSK_TRY_EXPANDED(number, ...) HUSK_TRY_PASTED(number, __VA_ARGS__)
-#define HUSK_TRY_PASTED(number, ...)                                            \
-  ({                                                                            \
-    auto husk_result_##number = (__VA_ARGS__);                                  \
-    if (!husk_result_##number.ok()) return husk_result_##number.error();        \
-    husk_result_##number.release();                                             \
+#define HUSK_TRY_PASTED(number, ...)                                     \
+  ({                                                                     \
+    auto husk_result_##number = (__VA_ARGS__);                           \
+    if (!husk_result_##number.ok()) return husk_result_##number.error(); \
+    husk_result_##number.release();                                      \
   })

@@ -111,8 +111,8 @@ std::string describe_crash(std::span<const u8> record, const ImageFiles& files, 
       if (!loaded.contains(path)) loaded[path] = files.read(path).value_or(std::vector<u8>());
       name = symbol_at(loaded[path], offset);
     }
-    out += text("  #%-2lu 0x%012lx ", i, frame.address) + (name.empty() ? "?" : printable(name)) + " in " +
-           (path.empty() ? "?" : printable(path)) + text(" (0x%lx)\n", frame.module_offset);
+    out += text("  #%-2lu 0x%012lx ", i, frame.address) + (name.empty() ? "?" : printable(name)) + " in " + (path.empty() ? "?" : printable(path)) +
+           text(" (0x%lx)\n", frame.module_offset);
   }
   return out;
 }

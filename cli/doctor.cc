@@ -108,7 +108,9 @@ Check check_kernel() {
 }  // namespace
 
 int doctor_command(bool json) {
-  std::vector<Check> checks = {check_kvm(), check_processor(), check_kernel(),
+  std::vector<Check> checks = {check_kvm(),
+                               check_processor(),
+                               check_kernel(),
                                check_program("mkfs.erofs", "images cannot be built", "erofs-utils", true),
                                check_program("qemu-system-x86_64", "images run only where KVM works", "qemu-system-x86", false),
                                check_huge_pages()};

@@ -140,9 +140,8 @@ void tidy(const std::string& directory, const std::string& keep) {
     total += entries.back().size;
   }
   if (listing != nullptr) closedir(listing);
-  std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
-    return std::pair(a.used.tv_sec, a.used.tv_nsec) < std::pair(b.used.tv_sec, b.used.tv_nsec);
-  });
+  std::sort(entries.begin(), entries.end(),
+            [](const Entry& a, const Entry& b) { return std::pair(a.used.tv_sec, a.used.tv_nsec) < std::pair(b.used.tv_sec, b.used.tv_nsec); });
   for (const Entry& entry : entries) {
     if (total <= kCacheSizeMax) break;
     if (entry.name == keep + ".husk") continue;

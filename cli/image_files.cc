@@ -62,8 +62,10 @@ std::optional<std::vector<u8>> ImageFiles::contents(const Inode& inode) const {
                inode.inline_offset <= root_.size() && root_.size() - inode.inline_offset >= tail;
   if (!sound) return std::nullopt;
   std::vector<u8> out;
-  if (body != 0) out.assign(root_.begin() + static_cast<ptrdiff_t>(inode.data_offset), root_.begin() + static_cast<ptrdiff_t>(inode.data_offset + body));
-  out.insert(out.end(), root_.begin() + static_cast<ptrdiff_t>(inode.inline_offset), root_.begin() + static_cast<ptrdiff_t>(inode.inline_offset + tail));
+  if (body != 0)
+    out.assign(root_.begin() + static_cast<ptrdiff_t>(inode.data_offset), root_.begin() + static_cast<ptrdiff_t>(inode.data_offset + body));
+  out.insert(out.end(), root_.begin() + static_cast<ptrdiff_t>(inode.inline_offset),
+             root_.begin() + static_cast<ptrdiff_t>(inode.inline_offset + tail));
   return out;
 }
 

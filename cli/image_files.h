@@ -10,7 +10,6 @@
 
 #include "base/types.h"
 
-
 namespace husk::cli {
 
 class ImageFiles {

@@ -82,7 +82,8 @@ void finish_run_options(RunOptions& options, const RunWords& words) {
   if (!words.stop_timeout.empty()) options.stop_timeout_ns = parse_duration_ns(words.stop_timeout, "--stop-timeout");
   if (words.cpus != "1") throw Failure("--cpus " + words.cpus + ": only 1 works yet; leave the option out");
   if (!words.log_level.empty()) options.log_level = parse_log_level(words.log_level);
-  if (!options.directory.empty() && options.directory[0] != '/') throw Failure("--workdir " + options.directory + ": not absolute; it is a path in the machine");
+  if (!options.directory.empty() && options.directory[0] != '/')
+    throw Failure("--workdir " + options.directory + ": not absolute; it is a path in the machine");
 }
 
 void add_run(CLI::App& app, RunOptions& options, RunWords& words) {
@@ -102,7 +103,9 @@ void add_run(CLI::App& app, RunOptions& options, RunWords& words) {
   run->add_flag("--jit", options.jit, "the program makes code at run time");
   run->add_flag("--no-aslr", options.no_randomisation, "addresses are the same at each start (for debugging)");
   run->add_option("--log-level", words.log_level, "what the machine's kernel says: error, warning, info, debug")->type_name("LEVEL");
-  run->add_option("--hypervisor", options.hypervisor, "auto, kvm or qemu (without KVM)")->check(CLI::IsMember({"auto", "kvm", "qemu"}))->type_name("WHICH");
+  run->add_option("--hypervisor", options.hypervisor, "auto, kvm or qemu (without KVM)")
+      ->check(CLI::IsMember({"auto", "kvm", "qemu"}))
+      ->type_name("WHICH");
   run->add_option("--machine", options.machine, "QEMU's machine: microvm or q35")->check(CLI::IsMember({"microvm", "q35"}))->type_name("WHICH");
   run->add_option("--stop-timeout", words.stop_timeout, "from the first stop signal to power off (default 10s)")->type_name("TIME");
   run->add_flag("-i,--interactive", words.interactive, "accepted: stdin is always the program's");

@@ -89,9 +89,7 @@ std::string kvm_trouble() {
 struct Image {
   image::MappedFile file;
   abi::ImageHeader header;
-  std::span<const u8> part(u64 offset, u64 size) const {
-    return image::slice(file.bytes(), offset, size).value_or(image::Bytes());
-  }
+  std::span<const u8> part(u64 offset, u64 size) const { return image::slice(file.bytes(), offset, size).value_or(image::Bytes()); }
 };
 
 Image open_image(const std::string& path) {
@@ -157,7 +155,7 @@ int Run::execute() {
   machine.image_path = path;
   machine.memory_size = align_up(options_.memory, kPageSize);
   machine.config = make_configuration(image.part(image.header.config_offset, image.header.config_size), options_,
-                                       target.is_image ? TargetKind::image : TargetKind::program);
+                                      target.is_image ? TargetKind::image : TargetKind::program);
   machine.stop_timeout_ns = options_.stop_timeout_ns;
   machine.events = &messages;
   machine.signal_fd = block_signals();

@@ -210,8 +210,7 @@ void write_image(Contents& contents, const std::string& output) {
 }
 
 bool may_hold_code(const std::string& path, const TreeNode& node) {
-  return node.kind == TreeNode::Kind::file && !node.source.empty() &&
-         ((node.mode & 0111) || path.find(".so") != std::string::npos);
+  return node.kind == TreeNode::Kind::file && !node.source.empty() && ((node.mode & 0111) || path.find(".so") != std::string::npos);
 }
 
 std::map<std::string, std::vector<u8>> rewrite_files(const Plan& plan, Manifest& manifest, const ProgressFunction& progress) {

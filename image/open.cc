@@ -9,15 +9,18 @@ namespace husk::image {
 void Image::fail(const std::string& what) const { throw Error(name_ + ": " + what); }
 
 bool Image::looks_like_image(Bytes bytes) {
-  return bytes.size() >= 4 && memcmp(bytes.data(), "\x7f" "ELF", 4) == 0 &&
+  return bytes.size() >= 4 &&
+         memcmp(bytes.data(),
+                "\x7f"
+                "ELF",
+                4) == 0 &&
          read_at<u64>(bytes, abi::kImageHeaderOffset) == abi::kImageMagic;
 }
 
 bool Image::looks_like_image(const std::string& path) {
   Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   std::vector<u8> head(abi::kImageHeaderOffset + sizeof(u64));
-  return file.valid() && pread(file.get(), head.data(), head.size(), 0) == static_cast<ssize_t>(head.size()) &&
-         looks_like_image(head);
+  return file.valid() && pread(file.get(), head.data(), head.size(), 0) == static_cast<ssize_t>(head.size()) && looks_like_image(head);
 }
 
 Image Image::open(const std::string& path, Verify verify) {
@@ -48,12 +51,12 @@ void Image::check_layout() {
   if (!header) fail("is truncated; build the image again");
   header_ = *header;
   if (header_.version != abi::kImageVersion) {
-    fail("has image version " + std::to_string(header_.version) + ", this husk reads version " +
-         std::to_string(abi::kImageVersion) + "; build the image again");
+    fail("has image version " + std::to_string(header_.version) + ", this husk reads version " + std::to_string(abi::kImageVersion) +
+         "; build the image again");
   }
   if (header_.file_size != bytes_.size()) {
-    fail("is truncated or extended: it says " + std::to_string(header_.file_size) + " bytes and has " +
-         std::to_string(bytes_.size()) + "; build the image again");
+    fail("is truncated or extended: it says " + std::to_string(header_.file_size) + " bytes and has " + std::to_string(bytes_.size()) +
+         "; build the image again");
   }
   check_parts("nub", header_.nub_parts, header_.nub_part_count, header_.nub_size);
   check_parts("kernel", header_.kernel_parts, header_.kernel_part_count, header_.kernel_size);
@@ -69,8 +72,8 @@ void Image::check_parts(const char* what, const abi::ImagePart* parts, u32 count
     const auto& part = parts[i];
     u32 both = abi::kPartWrite | abi::kPartExecute;
     good = part.memory_size >= part.file_size && part.memory_size <= extent && part.virtual_offset <= extent - part.memory_size &&
-           part.virtual_offset >= end && is_aligned(part.virtual_offset, kPageSize) && part.flags <= 7 &&
-           (part.flags & both) != both && part.relro <= 1;
+           part.virtual_offset >= end && is_aligned(part.virtual_offset, kPageSize) && part.flags <= 7 && (part.flags & both) != both &&
+           part.relro <= 1;
     if (!good) break;
     end = align_up(part.virtual_offset + part.memory_size, kPageSize);
     check_range(what, part.file_offset, part.file_size, kPageSize);
@@ -81,8 +84,8 @@ void Image::check_parts(const char* what, const abi::ImagePart* parts, u32 count
 void Image::check_addresses() const {
   bool kernel = header_.kernel_start < header_.kernel_size && header_.kernel_upcall_entry < header_.kernel_size &&
                 header_.kernel_trapped_syscall_entry < header_.kernel_size && header_.kernel_nub_call_site < header_.kernel_size;
-  bool nub = header_.nub_entry_pvh < header_.nub_size && header_.nub_syscall_stub < header_.nub_size &&
-             header_.nub_vector_stubs < header_.nub_size && header_.nub_state < header_.nub_size;
+  bool nub = header_.nub_entry_pvh < header_.nub_size && header_.nub_syscall_stub < header_.nub_size && header_.nub_vector_stubs < header_.nub_size &&
+             header_.nub_state < header_.nub_size;
   if (!kernel || !nub) fail("is damaged: an entry address lies outside its part; build the image again");
 }
 
@@ -110,8 +113,6 @@ void Image::check_digests() const {
   check("root file system", sha256(rootfs()), header_.rootfs_sha256);
 }
 
-Manifest Image::manifest() const {
-  return manifest_from_json(part(header_.manifest_offset, header_.manifest_size), name_);
-}
+Manifest Image::manifest() const { return manifest_from_json(part(header_.manifest_offset, header_.manifest_size), name_); }
 
 }  // namespace husk::image

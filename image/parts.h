@@ -10,8 +10,8 @@
 namespace husk::image {
 
 struct LoadedPart {
-  abi::ImagePart part;     // file_offset is still 0
-  std::vector<u8> bytes;   // part.file_size of them
+  abi::ImagePart part;    // file_offset is still 0
+  std::vector<u8> bytes;  // part.file_size of them
 };
 
 struct NubParts {
@@ -25,7 +25,7 @@ struct KernelParts {
   std::vector<LoadedPart> parts;
   u64 size;
   u64 start, upcall_entry, trapped_syscall_entry, nub_call_site;  // offsets from the base
-  std::vector<u64> relocations;  // the bitmap; the addends are in the parts' bytes
+  std::vector<u64> relocations;                                   // the bitmap; the addends are in the parts' bytes
   u64 relocated_start;
 };
 KernelParts take_kernel_apart(const ElfView& elf);

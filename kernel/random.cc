@@ -29,8 +29,7 @@ void chacha20_block(const u32 (&key)[8], u32 counter, const u32 (&nonce)[3], u8 
   memcpy(x, start, sizeof(x));
   for (int i = 0; i < 10; ++i) {
     for (int column = 0; column < 4; ++column) quarter_round(x[column], x[4 + column], x[8 + column], x[12 + column]);
-    for (int column = 0; column < 4; ++column)
-      quarter_round(x[column], x[4 + (column + 1) % 4], x[8 + (column + 2) % 4], x[12 + (column + 3) % 4]);
+    for (int column = 0; column < 4; ++column) quarter_round(x[column], x[4 + (column + 1) % 4], x[8 + (column + 2) % 4], x[12 + (column + 3) % 4]);
   }
   for (int i = 0; i < 16; ++i) x[i] += start[i];
   memcpy(out, x, sizeof(out));

@@ -27,9 +27,8 @@ std::vector<u8> from_hex(const char* hex) {
 TEST(chacha20, rfc8439_2_3_2_block_function) {
   u32 key[8];
   for (u32 i = 0; i < 8; ++i) key[i] = 0x03020100 + 0x04040404 * i;
-  EXPECT_EQ(block(key, 1, {0x09000000, 0x4a000000, 0}),
-            from_hex("10f1e7e4d13b5915500fdd1fa32071c4c7d1f4c733c068030422aa9ac3d46c4e"
-                     "d2826446079faa0914c2d705d98b02a2b5129cd1de164eb9cbd083e8a2503c4e"));
+  EXPECT_EQ(block(key, 1, {0x09000000, 0x4a000000, 0}), from_hex("10f1e7e4d13b5915500fdd1fa32071c4c7d1f4c733c068030422aa9ac3d46c4e"
+                                                                 "d2826446079faa0914c2d705d98b02a2b5129cd1de164eb9cbd083e8a2503c4e"));
 }
 
 TEST(chacha20, rfc8439_a_1_vectors_1_and_2) {

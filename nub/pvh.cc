@@ -44,7 +44,9 @@ struct StartRange {
 constexpr u32 kStartMagic = 0x336ec578, kTypeRam = 1;
 
 template <typename T>
-T* physical(u64 address) { return reinterpret_cast<T*>(address); }
+T* physical(u64 address) {
+  return reinterpret_cast<T*>(address);
+}
 
 [[noreturn]] void stop(const char* why) {
   serial_write("husk nub: ", 10);
@@ -251,7 +253,9 @@ extern "C" [[noreturn]] void pvh_main(const StartInfo& start, u64 scratch) {
   input.tsc_per_apic_tick_shift24 = apic_ratio(frequency);
   if (!input.features.fsgsbase) stop("this processor lacks FSGSBASE (with QEMU's TCG use -cpu max)");
   MachineOutput output;
-  if (const char* error = build_machine(input, [](u64 address) { return physical<u8>(address); }, &output)) stop(error);
+  if (const char* error = build_machine(
+          input, [](u64 address) { return physical<u8>(address); }, &output))
+    stop(error);
   load_cpu(output.cpu);
   pvh_enter(&output.cpu);
 }

@@ -143,7 +143,7 @@ class Monitor::Machine : public MmioHandler {
   u64 interrupts_typed_[3] = {};
   std::mutex result_mutex_;
   MonitorResult result_;
-  bool ended_ = false;  // under result_mutex_: result_.status is final
+  bool ended_ = false;      // under result_mutex_: result_.status is final
   MonitorDevices devices_;  // last: its thread uses the rest
 };
 

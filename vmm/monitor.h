@@ -31,8 +31,8 @@ struct MonitorOptions {
   u64 memory_size = 256 * kMiB;
   std::vector<u8> config;  // boot_config.h without what the monitor adds: seed, clock, TSC frequency, terminal
   int stdin_fd = 0, stdout_fd = 1, stderr_fd = 2;
-  int signal_fd = -1;  // signalfd(2) of SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH: passed on to the program
-  int life_fd = -1;    // readable or closed at the other end: the machine is cut off
+  int signal_fd = -1;                                  // signalfd(2) of SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH: passed on to the program
+  int life_fd = -1;                                    // readable or closed at the other end: the machine is cut off
   u64 stop_timeout_ns = u64{10} * 1000 * 1000 * 1000;  // from the first stop signal to power off
   MonitorEvents* events = nullptr;
   std::function<void()> before_guest = [] {};  // everything is open, the I/O thread runs: the jail may close
@@ -45,7 +45,7 @@ struct MonitorTimeline {
 };
 
 struct MonitorResult {
-  int status = 125;  // for the shell: the program's, or 125 with `error`, or 128 + signal when it was cut off
+  int status = 125;   // for the shell: the program's, or 125 with `error`, or 128 + signal when it was cut off
   std::string error;  // what the monitor or the guest did wrong, one line, and details behind it
   std::optional<abi::ExitRecord> exit_record;
   MonitorTimeline timeline;

@@ -20,16 +20,13 @@ MonitorDevices::MonitorDevices(const GuestMemory& memory, const Streams& streams
       error_(streams.error, HostStream::Direction::out),
       receiver_([this](abi::RecordType type, std::span<const u8> bytes) { hooks_.record(type, bytes); }),
       control_([this] { loop_.wake(); }) {
-  auto closed = [this](u32 which) {
-    return [this, which](int) { control_.send_value(abi::RecordType::output_closed, which); };
-  };
+  auto closed = [this](u32 which) { return [this, which](int) { control_.send_value(abi::RecordType::output_closed, which); }; };
   auto ended = [this](u64 bytes) { control_.send_value(abi::RecordType::input_end, bytes); };
-  devices_[virtio::kConsoleStandard] = std::make_unique<ConsoleDevice>(
-      "console 0", &in_, &out_, ConsoleDevice::Events{ended, closed(1), hooks_.input_arrived});
-  devices_[virtio::kConsoleError] = std::make_unique<ConsoleDevice>(
-      "console 1", nullptr, &error_, ConsoleDevice::Events{[](u64) {}, closed(2), [](auto) {}});
-  devices_[virtio::kConsoleControl] =
-      std::make_unique<ConsoleDevice>("control console", &control_, &receiver_, ConsoleDevice::Events{});
+  devices_[virtio::kConsoleStandard] =
+      std::make_unique<ConsoleDevice>("console 0", &in_, &out_, ConsoleDevice::Events{ended, closed(1), hooks_.input_arrived});
+  devices_[virtio::kConsoleError] =
+      std::make_unique<ConsoleDevice>("console 1", nullptr, &error_, ConsoleDevice::Events{[](u64) {}, closed(2), [](auto) {}});
+  devices_[virtio::kConsoleControl] = std::make_unique<ConsoleDevice>("control console", &control_, &receiver_, ConsoleDevice::Events{});
   devices_[kCount - 1] = std::make_unique<RngDevice>();
   for (auto& device : devices_) {
     device->notify_guest = hooks_.notify_guest;

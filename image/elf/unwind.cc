@@ -40,7 +40,9 @@ class Cursor {
   u64 pointer(u8 encoding) {
     u64 here = address(), value = 0;
     switch (encoding & 0x0f) {
-      case 0x00: case 0x04: case 0x0c: value = get<u64>(); break;
+      case 0x00:
+      case 0x04:
+      case 0x0c: value = get<u64>(); break;
       case 0x01: value = uleb(); break;
       case 0x02: value = get<u16>(); break;
       case 0x03: value = get<u32>(); break;
@@ -55,8 +57,7 @@ class Cursor {
   }
   std::string_view text() {
     auto start = offset_;
-    while (ok_ && get<u8>() != 0) {
-    }
+    while (ok_ && get<u8>() != 0) {}
     return ok_ ? as_text(bytes_.subspan(start, offset_ - start - 1)) : std::string_view{};
   }
 
@@ -99,7 +100,10 @@ Cie parse_cie(Bytes body, u64 address) {
   }
   for (char letter : augmentation) {
     switch (letter) {
-      case 'z': cursor.uleb(); cie.augmented = true; break;
+      case 'z':
+        cursor.uleb();
+        cie.augmented = true;
+        break;
       case 'R': cie.pointer_encoding = cursor.get<u8>(); break;
       case 'L': cie.table_encoding = cursor.get<u8>(); break;
       case 'P': {

@@ -56,14 +56,12 @@ void ElfView::parse_segments() {
     if (!segment) fail("is truncated: program header " + std::to_string(i) + " lies outside the file");
     bool has_bytes = segment->p_type != PT_NULL && segment->p_type != PT_GNU_STACK;
     if (has_bytes && !slice(bytes_, segment->p_offset, segment->p_filesz)) {
-      fail("is truncated: segment " + std::to_string(i) + " needs " +
-           std::to_string(segment->p_offset + segment->p_filesz) + " bytes, the file has " +
-           std::to_string(bytes_.size()));
+      fail("is truncated: segment " + std::to_string(i) + " needs " + std::to_string(segment->p_offset + segment->p_filesz) +
+           " bytes, the file has " + std::to_string(bytes_.size()));
     }
     u64 end;
     if (segment->p_type == PT_LOAD &&
-        (segment->p_filesz > segment->p_memsz || !checked_add(segment->p_vaddr, segment->p_memsz, &end) ||
-         end > kUserEnd) &&
+        (segment->p_filesz > segment->p_memsz || !checked_add(segment->p_vaddr, segment->p_memsz, &end) || end > kUserEnd) &&
         segment->p_vaddr < (u64{1} << 63)) {
       fail("is malformed: segment " + std::to_string(i) + " has impossible sizes");
     }
@@ -189,8 +187,7 @@ void ElfView::append_symbols(u32 section_type, std::vector<ElfSymbol>& out) cons
     if (!table || !names) continue;
     for (u64 offset = 0; auto symbol = read_at<Elf64_Sym>(*table, offset); offset += sizeof(Elf64_Sym)) {
       if (symbol->st_shndx == SHN_UNDEF) continue;
-      out.push_back({string_at(*names, symbol->st_name), symbol->st_value, symbol->st_size,
-                     static_cast<u8>(ELF64_ST_TYPE(symbol->st_info))});
+      out.push_back({string_at(*names, symbol->st_name), symbol->st_value, symbol->st_size, static_cast<u8>(ELF64_ST_TYPE(symbol->st_info))});
     }
   }
 }

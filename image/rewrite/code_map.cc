@@ -12,27 +12,20 @@ constexpr u64 kDecodeEffort = 8;
 constexpr u64 kJumpTableMax = 4096;
 constexpr u64 kGapMax = 256;  // bytes between two functions that are looked at for the rest of the first
 
-bool is_direct_branch(const ZydisDecodedInstruction& instruction) {
-  return instruction.raw.imm[0].is_relative != 0;
-}
+bool is_direct_branch(const ZydisDecodedInstruction& instruction) { return instruction.raw.imm[0].is_relative != 0; }
 
 InstructionClass classify(const ZydisDecodedInstruction& instruction) {
   switch (instruction.meta.category) {
-    case ZYDIS_CATEGORY_SYSCALL:
-      return instruction.mnemonic == ZYDIS_MNEMONIC_SYSCALL && instruction.length == 2 ? kSyscall : kUnmovable;
+    case ZYDIS_CATEGORY_SYSCALL: return instruction.mnemonic == ZYDIS_MNEMONIC_SYSCALL && instruction.length == 2 ? kSyscall : kUnmovable;
     case ZYDIS_CATEGORY_COND_BR:
       // JRCXZ and LOOP have no long form; prefixes would be lost.
       return instruction.opcode_map == ZYDIS_OPCODE_MAP_DEFAULT
-                 ? (instruction.opcode >= 0x70 && instruction.opcode <= 0x7f && instruction.length == 2 ? kBranch
-                                                                                                        : kUnmovable)
+                 ? (instruction.opcode >= 0x70 && instruction.opcode <= 0x7f && instruction.length == 2 ? kBranch : kUnmovable)
                  : (instruction.length == 6 ? kBranch : kUnmovable);
     case ZYDIS_CATEGORY_UNCOND_BR:
-      return (instruction.opcode == 0xeb && instruction.length == 2) ||
-                     (instruction.opcode == 0xe9 && instruction.length == 5)
-                 ? kBranch
-                 : kUnmovable;
-    case ZYDIS_CATEGORY_RET:
-      return instruction.mnemonic == ZYDIS_MNEMONIC_RET && instruction.length == 1 ? kReturn : kUnmovable;
+      return (instruction.opcode == 0xeb && instruction.length == 2) || (instruction.opcode == 0xe9 && instruction.length == 5) ? kBranch
+                                                                                                                                : kUnmovable;
+    case ZYDIS_CATEGORY_RET: return instruction.mnemonic == ZYDIS_MNEMONIC_RET && instruction.length == 1 ? kReturn : kUnmovable;
     case ZYDIS_CATEGORY_CALL:
     case ZYDIS_CATEGORY_INTERRUPT:
     case ZYDIS_CATEGORY_SYSRET:
@@ -40,13 +33,16 @@ InstructionClass classify(const ZydisDecodedInstruction& instruction) {
     case ZYDIS_CATEGORY_CET:
     case ZYDIS_CATEGORY_RDWRFSGS:
     case ZYDIS_CATEGORY_PUSH:
-    case ZYDIS_CATEGORY_POP:
-      return kUnmovable;
+    case ZYDIS_CATEGORY_POP: return kUnmovable;
     default:
       switch (instruction.mnemonic) {
-        case ZYDIS_MNEMONIC_UD0: case ZYDIS_MNEMONIC_UD1: case ZYDIS_MNEMONIC_UD2: case ZYDIS_MNEMONIC_XBEGIN:
-        case ZYDIS_MNEMONIC_HLT: case ZYDIS_MNEMONIC_LEAVE: case ZYDIS_MNEMONIC_ENTER:
-          return kUnmovable;
+        case ZYDIS_MNEMONIC_UD0:
+        case ZYDIS_MNEMONIC_UD1:
+        case ZYDIS_MNEMONIC_UD2:
+        case ZYDIS_MNEMONIC_XBEGIN:
+        case ZYDIS_MNEMONIC_HLT:
+        case ZYDIS_MNEMONIC_LEAVE:
+        case ZYDIS_MNEMONIC_ENTER: return kUnmovable;
         default: return kPlain;
       }
   }
@@ -71,7 +67,11 @@ u64 goes_on(const ElfView& elf, u64 address) {
   auto decoded = decode_at(elf, address);
   if (!decoded) return 0;
   switch (decoded->meta.category) {
-    case ZYDIS_CATEGORY_UNCOND_BR: case ZYDIS_CATEGORY_RET: case ZYDIS_CATEGORY_CALL: case ZYDIS_CATEGORY_INTERRUPT: case ZYDIS_CATEGORY_SYSRET: return 0;
+    case ZYDIS_CATEGORY_UNCOND_BR:
+    case ZYDIS_CATEGORY_RET:
+    case ZYDIS_CATEGORY_CALL:
+    case ZYDIS_CATEGORY_INTERRUPT:
+    case ZYDIS_CATEGORY_SYSRET: return 0;
     default: break;
   }
   bool stops = decoded->mnemonic == ZYDIS_MNEMONIC_HLT || decoded->mnemonic == ZYDIS_MNEMONIC_UD2;
@@ -79,8 +79,8 @@ u64 goes_on(const ElfView& elf, u64 address) {
 }
 
 bool is_rip_lea(const ZydisDecodedInstruction& instruction) {
-  return instruction.mnemonic == ZYDIS_MNEMONIC_LEA && instruction.raw.modrm.mod == 0 &&
-         instruction.raw.modrm.rm == 5 && instruction.address_width == 64;
+  return instruction.mnemonic == ZYDIS_MNEMONIC_LEA && instruction.raw.modrm.mod == 0 && instruction.raw.modrm.rm == 5 &&
+         instruction.address_width == 64;
 }
 
 }  // namespace
@@ -209,8 +209,8 @@ void CodeMap::add_functions(std::vector<Function> more) {
 }
 
 const Function* CodeMap::function_at(u64 address) const {
-  auto after = std::upper_bound(functions_.begin(), functions_.end(), address,
-                                [](u64 value, const Function& function) { return value < function.start; });
+  auto after =
+      std::upper_bound(functions_.begin(), functions_.end(), address, [](u64 value, const Function& function) { return value < function.start; });
   if (after == functions_.begin()) return nullptr;
   const Function& function = *std::prev(after);
   return address < function.end ? &function : nullptr;
@@ -231,8 +231,7 @@ DecodedFunction CodeMap::decode_new(const Function& function) {
   bool indirect = false;
   for (u64 offset = 0; offset < code.size();) {
     ZydisDecodedInstruction decoded;
-    if (ZYAN_FAILED(ZydisDecoderDecodeInstruction(&decoder(), nullptr, code.data() + offset, code.size() - offset,
-                                                  &decoded))) {
+    if (ZYAN_FAILED(ZydisDecoderDecodeInstruction(&decoder(), nullptr, code.data() + offset, code.size() - offset, &decoded))) {
       result.problem = "the function holds bytes that are no instructions";
       break;
     }
@@ -303,8 +302,8 @@ void CodeMap::scan_code(const Elf64_Phdr& segment, const TargetSet& interesting)
   for (u64 offset = 1; offset + 4 <= code.size(); ++offset) {
     u8 opcode = code[offset - 1];
     u8 before = offset >= 2 ? code[offset - 2] : u8{0};
-    bool near = (opcode & 0xfe) == 0xe8 || ((opcode & 0xf0) == 0x80 && before == 0x0f) ||
-                ((opcode & 0xc7) == 0x05 && before == 0x8d) || (opcode == 0xf8 && before == 0xc7);
+    bool near = (opcode & 0xfe) == 0xe8 || ((opcode & 0xf0) == 0x80 && before == 0x0f) || ((opcode & 0xc7) == 0x05 && before == 0x8d) ||
+                (opcode == 0xf8 && before == 0xc7);
     if (!near && !fixed_address) continue;
     u32 raw;
     memcpy(&raw, code.data() + offset, sizeof(raw));

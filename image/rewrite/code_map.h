@@ -30,11 +30,11 @@ struct Instruction {
 };
 
 enum InstructionClass : u8 {
-  kPlain,        // goes on to the next instruction
-  kSyscall,      // the two bytes 0f 05
-  kBranch,       // conditional or unconditional direct jump, 2 to 6 bytes, no counter register
+  kPlain,    // goes on to the next instruction
+  kSyscall,  // the two bytes 0f 05
+  kBranch,   // conditional or unconditional direct jump, 2 to 6 bytes, no counter register
   kReturn,
-  kUnmovable,    // calls, indirect jumps, traps, ENDBR, ...
+  kUnmovable,  // calls, indirect jumps, traps, ENDBR, ...
 };
 
 struct DecodedFunction {
@@ -88,7 +88,7 @@ class CodeMap {
 
   const ElfView& elf_;
   UnwindTable unwind_;
-  std::vector<Function> functions_;  // by start, then by end
+  std::vector<Function> functions_;         // by start, then by end
   std::map<u64, DecodedFunction> decoded_;  // by the function's start
   u64 decoded_bytes_ = 0;
   TargetSet targets_;

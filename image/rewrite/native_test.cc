@@ -173,8 +173,7 @@ class NativeTest : public testing::Test {
     return to;
   }
 
-  void expect_same(std::vector<std::string> original, std::vector<std::string> changed,
-                   std::vector<std::string> environment = {}) {
+  void expect_same(std::vector<std::string> original, std::vector<std::string> changed, std::vector<std::string> environment = {}) {
     Outcome expected = run(original, false), actual = run(changed, true, environment);
     EXPECT_EQ(expected.output, actual.output);
     EXPECT_EQ(expected.status, actual.status);
@@ -265,9 +264,11 @@ TEST_F(NativeTest, dynamic_program_with_rewritten_libraries) {
 TEST_F(NativeTest, busybox_applets) {
   if (access("/bin/busybox", X_OK) != 0) GTEST_SKIP() << "busybox is not installed";
   std::string changed = rewritten("/bin/busybox");
-  std::vector<std::vector<std::string>> commands = {
-      {"sha256sum", "/bin/busybox"}, {"ls", "-l", "/usr/bin/env"}, {"sh", "-c", "for i in 1 2 3; do echo $i; done; (exit 4) || exit 5"},
-      {"tar", "cf", "-", "-C", "/etc", "passwd"}, {"sort", "/etc/group"}};
+  std::vector<std::vector<std::string>> commands = {{"sha256sum", "/bin/busybox"},
+                                                    {"ls", "-l", "/usr/bin/env"},
+                                                    {"sh", "-c", "for i in 1 2 3; do echo $i; done; (exit 4) || exit 5"},
+                                                    {"tar", "cf", "-", "-C", "/etc", "passwd"},
+                                                    {"sort", "/etc/group"}};
   for (auto command : commands) {
     auto other = command;
     command.insert(command.begin(), "/bin/busybox");

@@ -31,8 +31,7 @@ class Rewriter {
       if (segment.p_type == PT_LOAD && (segment.p_flags & PF_X)) find_sites(segment);
     }
     if (!sites_.empty()) rewrite_sites();
-    std::sort(report_.left.begin(), report_.left.end(),
-              [](const LeftSite& a, const LeftSite& b) { return a.address < b.address; });
+    std::sort(report_.left.begin(), report_.left.end(), [](const LeftSite& a, const LeftSite& b) { return a.address < b.address; });
     return {std::move(report_), std::move(file_)};
   }
 
@@ -60,8 +59,8 @@ class Rewriter {
     }
     const DecodedFunction& decoded = map_.decode(*function);
     const auto& code = decoded.instructions;
-    auto at = std::lower_bound(code.begin(), code.end(), address,
-                               [](const Instruction& instruction, u64 value) { return instruction.address < value; });
+    auto at =
+        std::lower_bound(code.begin(), code.end(), address, [](const Instruction& instruction, u64 value) { return instruction.address < value; });
     bool is_site = at != code.end() && at->address == address && at->mnemonic_class == kSyscall;
     if (!is_site) {
       if (!decoded.problem.empty()) leave(address, decoded.problem);
@@ -82,9 +81,8 @@ class Rewriter {
 
   bool may_be_code(u64 address) const {
     if (elf_.sections().empty()) return true;
-    return std::any_of(elf_.sections().begin(), elf_.sections().end(), [&](const Elf64_Shdr& section) {
-      return (section.sh_flags & SHF_EXECINSTR) && address - section.sh_addr < section.sh_size;
-    });
+    return std::any_of(elf_.sections().begin(), elf_.sections().end(),
+                       [&](const Elf64_Shdr& section) { return (section.sh_flags & SHF_EXECINSTR) && address - section.sh_addr < section.sh_size; });
   }
 
   // mov $15, %eax or %rax before the site.
@@ -112,8 +110,7 @@ class Rewriter {
   void rewrite_site(Site& site, u64 base, std::vector<u8>& trampolines) {
     // A site that jumps lead to should be served as a call on those ways too: prefer windows that start there.
     if (map_.targets().contains(site.address)) {
-      std::stable_partition(site.windows.begin(), site.windows.end(),
-                            [&](const Window& window) { return window.start == site.address; });
+      std::stable_partition(site.windows.begin(), site.windows.end(), [&](const Window& window) { return window.start == site.address; });
     }
     const char* reason = "";
     for (const auto& window : site.windows) {

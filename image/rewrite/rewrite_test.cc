@@ -131,8 +131,7 @@ TEST(Rewrite, address_in_data_counts_as_target) {
 
 TEST(Rewrite, jump_table_entries_count_as_targets) {
   // lea table(%rip),%rdx; movslq (%rdx,%rdi,4),%rax; add %rdx,%rax; jmp *%rax; mov %edi,%eax; nop; syscall; ret
-  Code code = {0x48, 0x8d, 0x15, 0, 0, 0, 0, 0x48, 0x63, 0x04, 0xba, 0x48, 0x01, 0xd0, 0xff, 0xe0,
-               0x89, 0xf8, 0x90, 0x0f, 0x05, 0xc3};
+  Code code = {0x48, 0x8d, 0x15, 0, 0, 0, 0, 0x48, 0x63, 0x04, 0xba, 0x48, 0x01, 0xd0, 0xff, 0xe0, 0x89, 0xf8, 0x90, 0x0f, 0x05, 0xc3};
   int32_t to_table = static_cast<int32_t>(kTestDataAddress - (kTestCodeAddress + 7));
   memcpy(code.data() + 3, &to_table, 4);
   int32_t entry = static_cast<int32_t>(kTestCodeAddress + 18 - kTestDataAddress);

@@ -18,9 +18,8 @@ int dispensability(const ElfView& elf, const Elf64_Phdr& segment) {
     case PT_GNU_PROPERTY: return 3;  // CET marks, said again in a PT_NOTE; husk has no CET
     case PT_NOTE: {
       auto notes = elf.notes(segment);
-      bool only_properties = std::all_of(notes.begin(), notes.end(), [](const ElfNote& note) {
-        return note.type == NT_GNU_PROPERTY_TYPE_0 && note.name == "GNU";
-      });
+      bool only_properties =
+          std::all_of(notes.begin(), notes.end(), [](const ElfNote& note) { return note.type == NT_GNU_PROPERTY_TYPE_0 && note.name == "GNU"; });
       return only_properties ? 4 : 5;
     }
     default: return 0;

@@ -11,10 +11,10 @@ namespace husk::image {
 // Where the new segment goes. Decided before its contents are made, which depend on the address.
 struct SegmentPlan {
   u64 address = 0;
-  u64 offset = 0;          // in the file
-  size_t reused = 0;       // program header that is given up; segments().size() if the table moves to the new segment
-  u64 header_space = 0;    // bytes at the segment's start that the moved table takes
-  std::string problem;     // not empty: no segment can be added, and why
+  u64 offset = 0;        // in the file
+  size_t reused = 0;     // program header that is given up; segments().size() if the table moves to the new segment
+  u64 header_space = 0;  // bytes at the segment's start that the moved table takes
+  std::string problem;   // not empty: no segment can be added, and why
 };
 
 SegmentPlan plan_segment(const ElfView& elf);

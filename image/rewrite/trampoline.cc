@@ -23,8 +23,7 @@ bool writes_stack_pointer(Bytes code) {
 
 // Unwinders know how far the stack pointer has moved by the original addresses only, so it must not move elsewhere.
 bool may_move(const ElfView& elf, const Instruction& instruction) {
-  return instruction.mnemonic_class == kPlain &&
-         !writes_stack_pointer(*elf.at_address(instruction.address, instruction.length));
+  return instruction.mnemonic_class == kPlain && !writes_stack_pointer(*elf.at_address(instruction.address, instruction.length));
 }
 
 class Emitter {
@@ -95,22 +94,32 @@ std::vector<Window> possible_windows(const ElfView& elf, const DecodedFunction& 
   if (last < code.size() && (code[last].mnemonic_class == kBranch || code[last].mnemonic_class == kReturn)) ++last;
 
   std::vector<Window> windows;
-  auto add = [&](size_t from, size_t to) {
-    windows.push_back({from, site, to, code[from].address, code[to - 1].end()});
-  };
+  auto add = [&](size_t from, size_t to) { windows.push_back({from, site, to, code[from].address, code[to - 1].end()}); };
   // The shortest window of each form: syscall stays; only what is before; only what is behind; both.
   for (size_t i = site; i > first; --i) {
-    if (code[site].address - code[i - 1].address >= kJumpSize) { add(i - 1, site + 1); break; }
+    if (code[site].address - code[i - 1].address >= kJumpSize) {
+      add(i - 1, site + 1);
+      break;
+    }
   }
   for (size_t i = site; i > first; --i) {
-    if (code[site].end() - code[i - 1].address >= kJumpSize) { add(i - 1, site + 1); break; }
+    if (code[site].end() - code[i - 1].address >= kJumpSize) {
+      add(i - 1, site + 1);
+      break;
+    }
   }
   for (size_t i = site + 2; i <= last; ++i) {
-    if (code[i - 1].end() - code[site].address >= kJumpSize) { add(site, i); break; }
+    if (code[i - 1].end() - code[site].address >= kJumpSize) {
+      add(site, i);
+      break;
+    }
   }
   if (first < site && last > site + 1 && code[last - 1].end() - code[first].address >= kJumpSize) {
     for (size_t i = site + 2; i <= last; ++i) {
-      if (code[i - 1].end() - code[site - 1].address >= kJumpSize) { add(site - 1, i); break; }
+      if (code[i - 1].end() - code[site - 1].address >= kJumpSize) {
+        add(site - 1, i);
+        break;
+      }
     }
   }
   return windows;

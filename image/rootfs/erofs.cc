@@ -68,7 +68,7 @@ void stage(const Tree& tree, const std::map<std::string, std::vector<u8>>& repla
 
 void run_mkfs(const std::string& image, const std::string& root) {
   std::string output = image + ".log";
-  const char* arguments[] = {"mkfs.erofs", "--quiet", "-x-1", "-U", "00000000-0000-0000-0000-000000000000",
+  const char* arguments[] = {"mkfs.erofs", "--quiet",         "-x-1",        "-U",         "00000000-0000-0000-0000-000000000000",
                              "--all-root", "-Enoinline_data", image.c_str(), root.c_str(), nullptr};
   // -T would give all files one time. This fixes the time of the file system and leaves the files theirs, as long as
   // they are older (mkfs.erofs 1.5 does not tell it in its help).
@@ -88,8 +88,7 @@ void run_mkfs(const std::string& image, const std::string& root) {
   posix_spawn_file_actions_destroy(&actions);
   if (error != 0) throw Error("mkfs.erofs cannot be started: " + std::string(strerror(error)) + "; apt-get install erofs-utils");
   int status = 0;
-  while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
-  }
+  while (waitpid(child, &status, 0) < 0 && errno == EINTR) {}
   if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return;
   MappedFile log = MappedFile::open(output);
   throw Error("mkfs.erofs failed: " + std::string(as_text(log.bytes())));
@@ -97,8 +96,7 @@ void run_mkfs(const std::string& image, const std::string& root) {
 
 }  // namespace
 
-std::string write_erofs(const Tree& tree, const std::map<std::string, std::vector<u8>>& replaced,
-                        const std::string& directory) {
+std::string write_erofs(const Tree& tree, const std::map<std::string, std::vector<u8>>& replaced, const std::string& directory) {
   std::string root = directory + "/root", image = directory + "/root.erofs";
   stage(tree, replaced, root);
   run_mkfs(image, root);

@@ -12,7 +12,6 @@ namespace husk::image {
 
 // `replaced`: contents that take the place of a file's own (rewritten programs), by path.
 // Throws Error; `directory` is scratch space. Returns the image's path below it.
-std::string write_erofs(const Tree& tree, const std::map<std::string, std::vector<u8>>& replaced,
-                        const std::string& directory);
+std::string write_erofs(const Tree& tree, const std::map<std::string, std::vector<u8>>& replaced, const std::string& directory);
 
 }  // namespace husk::image

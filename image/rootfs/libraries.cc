@@ -94,17 +94,11 @@ void Libraries::read_musl_path() {
   if (musl_directories_.empty()) musl_directories_ = {"/lib", "/usr/local/lib", "/usr/lib"};
 }
 
-void Libraries::add_needs_of(const std::string& path, std::vector<MissingLibrary>& missing) {
-  add({path, {}, false}, missing);
-}
+void Libraries::add_needs_of(const std::string& path, std::vector<MissingLibrary>& missing) { add({path, {}, false}, missing); }
 
-void Libraries::add(const Object& parent, std::vector<MissingLibrary>& missing) {
-  add_needs(parent, tree_.add_host(parent.path), missing);
-}
+void Libraries::add(const Object& parent, std::vector<MissingLibrary>& missing) { add_needs(parent, tree_.add_host(parent.path), missing); }
 
-void Libraries::add_needs_of_copy(const std::string& host, std::vector<MissingLibrary>& missing) {
-  add_needs({host, {}, false}, host, missing);
-}
+void Libraries::add_needs_of_copy(const std::string& host, std::vector<MissingLibrary>& missing) { add_needs({host, {}, false}, host, missing); }
 
 void Libraries::add_needs(const Object& parent, const std::string& real, std::vector<MissingLibrary>& missing) {
   if (!visited_.insert(real).second) return;
@@ -136,8 +130,7 @@ void Libraries::add_needs(const Object& parent, const std::string& real, std::ve
   }
 }
 
-std::string Libraries::find(std::string_view name, const Object& parent, const std::vector<std::string>& runpath,
-                            bool use_rpath) {
+std::string Libraries::find(std::string_view name, const Object& parent, const std::vector<std::string>& runpath, bool use_rpath) {
   if (name.find('/') != std::string_view::npos) return access(std::string(name).c_str(), R_OK) == 0 ? std::string(name) : "";
   for (const std::vector<std::string>* directories :
        std::initializer_list<const std::vector<std::string>*>{use_rpath ? &parent.rpath : nullptr, &library_path_, &runpath}) {
@@ -150,8 +143,7 @@ std::string Libraries::find(std::string_view name, const Object& parent, const s
   auto cached = cache_.find(name);
   if (cached != cache_.end() && is_usable(cached->second) && parent_of(cached->second) != parent_of(path)) {
     // The cache comes first. The image has none: a link in a directory that is searched anyway takes its place.
-    bool standard = std::find(system_directories_.begin(), system_directories_.end(), parent_of(cached->second)) !=
-                    system_directories_.end();
+    bool standard = std::find(system_directories_.begin(), system_directories_.end(), parent_of(cached->second)) != system_directories_.end();
     if (!standard) tree_.add_link(tree_.resolve(system_directories_[0] + "/" + std::string(name)), cached->second);
     return cached->second;
   }

@@ -36,8 +36,7 @@ class Libraries {
   };
   void add(const Object& parent, std::vector<MissingLibrary>& missing);
   void add_needs(const Object& parent, const std::string& real, std::vector<MissingLibrary>& missing);
-  std::string find(std::string_view name, const Object& parent, const std::vector<std::string>& runpath,
-                   bool use_rpath);
+  std::string find(std::string_view name, const Object& parent, const std::vector<std::string>& runpath, bool use_rpath);
   void read_cache();
   void read_musl_path();
 

@@ -58,13 +58,13 @@ class Planner {
     tree.add_directory("/tmp", 01777);
     tree.add_directory("/var/tmp", 01777);
     tree.add_directory("/dev/shm", 01777);
-    tree.add_text("/etc/passwd",
-                  "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n");
+    tree.add_text("/etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n");
     tree.add_text("/etc/group", "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n");
     tree.add_text("/etc/hosts", "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n");
     tree.add_text("/etc/hostname", "husk\n");
-    tree.add_text("/etc/nsswitch.conf", "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n"
-                                        "networks: files\nprotocols: files\nservices: files\n");
+    tree.add_text("/etc/nsswitch.conf",
+                  "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n"
+                  "networks: files\nprotocols: files\nservices: files\n");
     tree.add_text("/etc/resolv.conf", "# Filled in by the network configuration.\n");
     add_time_zone();
   }
@@ -173,9 +173,8 @@ class Planner {
 
   bool applies(const Recipe& recipe, const std::string& name) const {
     if (recipe.program && fnmatch(recipe.program, name.c_str(), 0) == 0) return true;
-    return recipe.library && std::any_of(libraries_.names().begin(), libraries_.names().end(), [&](const auto& library) {
-             return fnmatch(recipe.library, library.c_str(), 0) == 0;
-           });
+    return recipe.library && std::any_of(libraries_.names().begin(), libraries_.names().end(),
+                                         [&](const auto& library) { return fnmatch(recipe.library, library.c_str(), 0) == 0; });
   }
 
   void add_recipe_path(const Recipe& recipe, std::string pattern, const std::string& program) {
@@ -199,9 +198,7 @@ class Planner {
       return;
     }
     std::string real = plan_.tree.add_host(path);
-    add_files([&] {
-      plan_.tree.add_host_directory(real, real, [&](const std::string& below) { return !path_matches(below, recipe.without); });
-    });
+    add_files([&] { plan_.tree.add_host_directory(real, real, [&](const std::string& below) { return !path_matches(below, recipe.without); }); });
   }
 
   // Runs what adds many files, then finds the libraries of the programs and modules among the new ones.
@@ -285,9 +282,13 @@ Digest identity(const Plan& plan) {
     hash.add_text(node.content);
     struct stat status = {};
     if (!node.source.empty() && stat(node.source.c_str(), &status) != 0) fail_errno(node.source);
-    u64 fields[] = {static_cast<u64>(status.st_size),         status.st_ino, status.st_dev,
-                    static_cast<u64>(status.st_mtim.tv_sec),  static_cast<u64>(status.st_mtim.tv_nsec),
-                    static_cast<u64>(status.st_ctim.tv_sec),  static_cast<u64>(status.st_ctim.tv_nsec)};
+    u64 fields[] = {static_cast<u64>(status.st_size),
+                    status.st_ino,
+                    status.st_dev,
+                    static_cast<u64>(status.st_mtim.tv_sec),
+                    static_cast<u64>(status.st_mtim.tv_nsec),
+                    static_cast<u64>(status.st_ctim.tv_sec),
+                    static_cast<u64>(status.st_ctim.tv_nsec)};
     hash.add({reinterpret_cast<const u8*>(fields), sizeof(fields)});
   }
   hash.add_text(plan.program);

@@ -17,7 +17,7 @@ struct WithPath {
 };
 
 struct PlanRequest {
-  std::string program;  // a path, or a name that is searched in PATH
+  std::string program;                 // a path, or a name that is searched in PATH
   std::vector<std::string> arguments;  // without argv[0]
   std::vector<std::string> environment;
   std::vector<WithPath> with;

@@ -8,38 +8,45 @@
 namespace husk::image {
 
 std::span<const Recipe> recipes() {
-  static const std::vector<const char*> kPythonWithout = {
-      "*/config-3*", "*/test", "*/tests", "*/idlelib", "*/idle_test", "*/turtledemo", "*/ensurepip", "*/lib2to3", "*/LICENSE.txt"};
+  static const std::vector<const char*> kPythonWithout = {"*/config-3*",  "*/test",      "*/tests",   "*/idlelib",    "*/idle_test",
+                                                          "*/turtledemo", "*/ensurepip", "*/lib2to3", "*/LICENSE.txt"};
   static const std::vector<Recipe> kRecipes = {
       {"python3*", nullptr, {"/usr/lib/{name}"}, kPythonWithout, false, "the standard library of Python"},
       {nullptr, "libpython3*", {"/usr/lib/python3.[0-9]*"}, kPythonWithout, false, "the standard library of Python"},
-      {"perl*", nullptr,
+      {"perl*",
+       nullptr,
        {"/usr/lib/x86_64-linux-gnu/perl*", "/usr/share/perl*", "/etc/perl"},
-       {"*.pod", "*.h", "*.a", "*.ld"}, false, "Perl's modules"},
+       {"*.pod", "*.h", "*.a", "*.ld"},
+       false,
+       "Perl's modules"},
       {"lua*", nullptr, {"/usr/share/lua/*", "/usr/lib/x86_64-linux-gnu/lua/*"}, {}, false, "Lua's modules"},
       {"luajit*", nullptr, {}, {}, true, "compiles at run time"},
       {"pypy3*", nullptr, {}, {}, true, "compiles at run time"},
-      {"openssl", nullptr, {"/usr/lib/x86_64-linux-gnu/ossl-modules", "/usr/lib/x86_64-linux-gnu/engines-3"}, {}, false,
-       "OpenSSL's providers"},
+      {"openssl", nullptr, {"/usr/lib/x86_64-linux-gnu/ossl-modules", "/usr/lib/x86_64-linux-gnu/engines-3"}, {}, false, "OpenSSL's providers"},
       {nullptr, "libcrypto.so*", {"/usr/lib/ssl/openssl.cnf", "/etc/ssl/openssl.cnf"}, {}, false, "OpenSSL's configuration"},
-      {nullptr, "libssl.so*", {"/etc/ssl/certs/ca-certificates.crt", "/usr/lib/ssl/cert*"}, {"*.pem", "*.0"}, false,
-       "certificates"},
+      {nullptr, "libssl.so*", {"/etc/ssl/certs/ca-certificates.crt", "/usr/lib/ssl/cert*"}, {"*.pem", "*.0"}, false, "certificates"},
       {nullptr, "libgnutls.so*", {"/etc/ssl/certs/ca-certificates.crt"}, {}, false, "certificates"},
-      {nullptr, "libtinfo.so*",
-       {"/lib/terminfo/x/xterm*", "/lib/terminfo/s/screen*", "/lib/terminfo/t/tmux*", "/lib/terminfo/l/linux",
-        "/lib/terminfo/v/vt100", "/lib/terminfo/d/dumb"},
-       {}, false, "terminal descriptions"},
+      {nullptr,
+       "libtinfo.so*",
+       {"/lib/terminfo/x/xterm*", "/lib/terminfo/s/screen*", "/lib/terminfo/t/tmux*", "/lib/terminfo/l/linux", "/lib/terminfo/v/vt100",
+        "/lib/terminfo/d/dumb"},
+       {},
+       false,
+       "terminal descriptions"},
       {nullptr, "libmagic.so*", {"/usr/share/misc/magic.mgc", "/usr/lib/file/magic.mgc"}, {}, false, "magic numbers"},
       {"node*", "libnode.so*", {"/usr/share/nodejs"}, {"*.md", "*.ts", "*.map"}, true, "V8 compiles at run time"},
-      {"java", "libjli.so*", {"{directory}/../lib", "{directory}/../conf", "{directory}/../release"},
-       {"*/src.zip", "*/*.diz"}, true, "the JVM compiles at run time"},
+      {"java",
+       "libjli.so*",
+       {"{directory}/../lib", "{directory}/../conf", "{directory}/../release"},
+       {"*/src.zip", "*/*.diz"},
+       true,
+       "the JVM compiles at run time"},
   };
   return kRecipes;
 }
 
 bool path_matches(const std::string& path, const std::vector<const char*>& patterns) {
-  return std::any_of(patterns.begin(), patterns.end(),
-                     [&](const char* pattern) { return fnmatch(pattern, path.c_str(), 0) == 0; });
+  return std::any_of(patterns.begin(), patterns.end(), [&](const char* pattern) { return fnmatch(pattern, path.c_str(), 0) == 0; });
 }
 
 }  // namespace husk::image

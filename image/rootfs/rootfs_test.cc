@@ -40,8 +40,8 @@ TEST_F(RootfsTest, dynamic_program_brings_linker_libraries_and_the_names_they_ar
   Plan plan = make_plan({"/bin/cat", {"-n"}, {}, {}});
   EXPECT_EQ(plan.program, "/bin/cat");
   EXPECT_EQ(plan.arguments, (std::vector<std::string>{"/bin/cat", "-n"}));
-  for (const char* path : {"/bin/cat", "/lib64/ld-linux-x86-64.so.2", "/lib/x86_64-linux-gnu/libc.so.6", "/etc/passwd",
-                           "/tmp", "/proc", "/dev", "/lib/x86_64-linux-gnu/libgcc_s.so.1"}) {
+  for (const char* path : {"/bin/cat", "/lib64/ld-linux-x86-64.so.2", "/lib/x86_64-linux-gnu/libc.so.6", "/etc/passwd", "/tmp", "/proc", "/dev",
+                           "/lib/x86_64-linux-gnu/libgcc_s.so.1"}) {
     EXPECT_TRUE(plan.tree.contains(path)) << path;
   }
 }
@@ -57,7 +57,9 @@ TEST_F(RootfsTest, all_missing_libraries_are_named_at_once) {
 
 TEST_F(RootfsTest, origin_and_rpath_of_the_loading_object_are_followed) {
   mkdir((directory_.path() + "/lib").c_str(), 0755);
-  compile("-shared -o lib/libinner.so -x c /dev/null -Wl,-soname,libinner.so && cc -shared -o lib/libouter.so -x c /dev/null -Wl,--no-as-needed -x none lib/libinner.so -Wl,-soname,libouter.so");
+  compile(
+      "-shared -o lib/libinner.so -x c /dev/null -Wl,-soname,libinner.so && cc -shared -o lib/libouter.so -x c /dev/null -Wl,--no-as-needed -x none "
+      "lib/libinner.so -Wl,-soname,libouter.so");
   write("p.c", "int main(void) { return 0; }");
   compile("-o old p.c -Wl,--no-as-needed,--disable-new-dtags,-rpath,'$ORIGIN/lib' -Llib -l:libouter.so -Wl,-rpath-link,lib");
   Plan plan = make_plan({directory_.path() + "/old", {}, {}, {}});

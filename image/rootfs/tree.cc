@@ -124,8 +124,7 @@ std::string Tree::add_host(const std::string& path, Times times) {
   return real;
 }
 
-void Tree::add_host_directory(const std::string& host, const std::string& to,
-                              const std::function<bool(const std::string&)>& keep) {
+void Tree::add_host_directory(const std::string& host, const std::string& to, const std::function<bool(const std::string&)>& keep) {
   std::string target = resolve(to);
   if (target != "/") add_directory(target);
   std::error_code error;

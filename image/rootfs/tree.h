@@ -32,8 +32,7 @@ class Tree {
   // Returns the path without symbolic links. Throws Error if there is nothing.
   std::string add_host(const std::string& path, Times times = Times::zero);
   // Adds a host directory and all that is in it. `keep` sees each path below and can refuse it.
-  void add_host_directory(const std::string& host, const std::string& to,
-                          const std::function<bool(const std::string&)>& keep);
+  void add_host_directory(const std::string& host, const std::string& to, const std::function<bool(const std::string&)>& keep);
   // Adds a host file at another path.
   void add_file_as(const std::string& host, const std::string& to, Times times);
   void add_text(const std::string& path, std::string text, u32 mode = 0644);

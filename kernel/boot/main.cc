@@ -82,8 +82,8 @@ Result<Ref<vfs::Inode>> make_root(const abi::BootInfo& info, u64 tmpfs_limit) {
   const auto& header = *reinterpret_cast<const abi::ImageHeader*>(info.image_base + abi::kImageHeaderOffset);
   auto upper = TRY(fs::make_tmpfs(tmpfs_limit, S_IFDIR | 0755));
   if (header.rootfs_size == 0) return upper;
-  auto lower = TRY(fs::make_erofs(bytes_at(info.image_base + header.rootfs_offset, header.rootfs_size),
-                                  PhysAddr{info.image_physical + header.rootfs_offset}));
+  auto lower =
+      TRY(fs::make_erofs(bytes_at(info.image_base + header.rootfs_offset, header.rootfs_size), PhysAddr{info.image_physical + header.rootfs_offset}));
   return fs::make_overlay(std::move(lower), std::move(upper));
 }
 

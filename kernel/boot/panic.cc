@@ -30,9 +30,7 @@ constinit u64 kernel_base = 0;
 constinit CrashSink crash_sink = nullptr;
 constinit bool panicking = false;
 
-bool in_text(u64 address) {
-  return address >= reinterpret_cast<u64>(kernel_text_start) && address < reinterpret_cast<u64>(kernel_text_end);
-}
+bool in_text(u64 address) { return address >= reinterpret_cast<u64>(kernel_text_start) && address < reinterpret_cast<u64>(kernel_text_end); }
 
 void add_frame(u64 address) {
   if (report.record.frame_count == kFramesMax) return;

@@ -97,8 +97,7 @@ void* memset(void* to, int value, size_t size) {
 int memcmp(const void* a, const void* b, size_t size) {
   const u8* x = static_cast<const u8*>(a);
   const u8* y = static_cast<const u8*>(b);
-  for (; size >= 8 && load<u64>(x) == load<u64>(y); size -= 8, x += 8, y += 8) {
-  }
+  for (; size >= 8 && load<u64>(x) == load<u64>(y); size -= 8, x += 8, y += 8) {}
   for (; size > 0; --size, ++x, ++y) {
     if (*x != *y) return *x < *y ? -1 : 1;
   }

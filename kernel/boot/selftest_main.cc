@@ -13,8 +13,7 @@
 #include "kernel/sched/traps.h"
 #include "platform/platform.h"
 
-extern "C" const char program_start[], program_contract[], program_spin[], program_set[], program_time[], program_vector[],
-    program_faults[];
+extern "C" const char program_start[], program_contract[], program_spin[], program_set[], program_time[], program_vector[], program_faults[];
 
 namespace husk {
 namespace {

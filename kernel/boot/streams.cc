@@ -40,9 +40,7 @@ class ConsoleStream final : public vfs::Stream {
 
 class TerminalEvents final : public vfs::TerminalHandler {
  public:
-  void terminal_signal(int linux_signal, i64) override {
-    linux::send_signal(linux::init_process(), linux::kernel_signal(linux_signal));
-  }
+  void terminal_signal(int linux_signal, i64) override { linux::send_signal(linux::init_process(), linux::kernel_signal(linux_signal)); }
   void terminal_mode(bool raw) override {
     u8 body = raw;
     drivers::send_record(abi::RecordType::window, {&body, 1}, false);

@@ -25,13 +25,11 @@ constexpr u32 kPort = 1;
 constexpr PortMessage kMessages[] = {{kPort, kPortDeviceReady, 1}, {kPort, kPortReady, 1}, {kPort, kPortOpen, 1}};
 static_assert(kMessagesOffset + sizeof(kMessages) <= kPageSize);  // all in one page
 
-u16 usable_size(virtio::Transport& transport, u32 queue) {
-  return std::min(kQueueSize, std::bit_floor(transport.queue_size_max(queue)));
-}
+u16 usable_size(virtio::Transport& transport, u32 queue) { return std::min(kQueueSize, std::bit_floor(transport.queue_size_max(queue))); }
 
 bool has_two_ports(const virtio::Transport& transport) {
-  return (transport.features() & feature_bit(kConsoleFeatureMultiport)) != 0 &&
-         transport.queue_size_max(kPortQueueCount - 1) != 0 && transport.queue_size_max(kPortQueueCount) == 0;
+  return (transport.features() & feature_bit(kConsoleFeatureMultiport)) != 0 && transport.queue_size_max(kPortQueueCount - 1) != 0 &&
+         transport.queue_size_max(kPortQueueCount) == 0;
 }
 }  // namespace
 
@@ -41,8 +39,8 @@ Result<Owned<Channel>> Channel::create(Owned<virtio::Transport> transport) {
   bool ports = has_two_ports(*transport);
   u32 receive_queue = ports ? kPortReceiveQueue : kConsoleReceiveQueue;
   u32 transmit_queue = ports ? kPortTransmitQueue : kConsoleTransmitQueue;
-  u64 features = transport->features() & (feature_bit(kFeatureVersion1) | feature_bit(kFeatureEventIndex) |
-                                          (ports ? feature_bit(kConsoleFeatureMultiport) : 0));
+  u64 features =
+      transport->features() & (feature_bit(kFeatureVersion1) | feature_bit(kFeatureEventIndex) | (ports ? feature_bit(kConsoleFeatureMultiport) : 0));
   bool event_index = (features & feature_bit(kFeatureEventIndex)) != 0;
   u16 receive_size = usable_size(*transport, receive_queue);
   u16 transmit_size = usable_size(*transport, transmit_queue);
@@ -50,8 +48,7 @@ Result<Owned<Channel>> Channel::create(Owned<virtio::Transport> transport) {
   PhysAddr page = TRY(mem::allocate_frames(0, mem::Zeroed::yes));
   u8* memory = mem::direct(page);
   channel->receive_ = TRY(Virtqueue::create(receive_size, memory, page, event_index));
-  channel->transmit_ =
-      TRY(Virtqueue::create(transmit_size, memory + kTransmitOffset, page + kTransmitOffset, event_index));
+  channel->transmit_ = TRY(Virtqueue::create(transmit_size, memory + kTransmitOffset, page + kTransmitOffset, event_index));
   channel->input_ = TRY(make_owned<InputStream>(*transport, *channel->receive_, receive_queue));
   channel->output_ = TRY(make_owned<OutputStream>(*transport, *channel->transmit_, transmit_queue));
   Virtqueue* queues[kPortQueueCount] = {};

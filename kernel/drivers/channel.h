@@ -26,7 +26,7 @@ class Channel {
   void stop_if_broken();
   Owned<virtio::Transport> transport_;
   Owned<virtio::Virtqueue> receive_, transmit_, port_control_;  // the last on devices with ports
-  PhysAddr messages_;  // for port_control_
+  PhysAddr messages_;                                           // for port_control_
   Owned<InputStream> input_;
   Owned<OutputStream> output_;
   bool stopped_ = false;

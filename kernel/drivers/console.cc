@@ -51,9 +51,7 @@ class Consoles final : public sched::Poller {
   RecordHandler handler = nullptr;
 
  private:
-  static void take_record(void* self, abi::RecordType type, std::span<const u8> body) {
-    static_cast<Consoles*>(self)->take_record(type, body);
-  }
+  static void take_record(void* self, abi::RecordType type, std::span<const u8> body) { static_cast<Consoles*>(self)->take_record(type, body); }
   void take_record(abi::RecordType type, std::span<const u8> body);
   void read_records(Channel& control);
   void arm_poll_timer() {
@@ -79,8 +77,7 @@ Result<void> Consoles::init(const abi::BootInfo& info) {
   auto devices = TRY(find_devices(info, batch_page, registers));
   u32 found = 0;
   for (auto& device : devices) {
-    if (device->id() == abi::virtio::DeviceId::console && found < kChannels)
-      channels_[found++] = TRY(Channel::create(std::move(device)));
+    if (device->id() == abi::virtio::DeviceId::console && found < kChannels) channels_[found++] = TRY(Channel::create(std::move(device)));
     else if (device->id() == abi::virtio::DeviceId::rng && is_pc_)  // the monitor's seed is as good
       (void)start_entropy(std::move(device)).ok();
   }
@@ -200,8 +197,7 @@ Result<void> wait_for_room(Channel& channel, sched::Interruptible interruptible)
 void pause() { asm volatile("pause"); }
 
 void write_record_polling(Channel& control, const abi::RecordHeader& header, std::span<const u8> body) {
-  vfs::IoSegment segments[] = {vfs::IoBuffer::kernel_segment(&header, sizeof(header)),
-                               vfs::IoBuffer::kernel_segment(body.data(), body.size())};
+  vfs::IoSegment segments[] = {vfs::IoBuffer::kernel_segment(&header, sizeof(header)), vfs::IoBuffer::kernel_segment(body.data(), body.size())};
   vfs::IoBuffer buffer(segments, vfs::IoBuffer::Memory::kernel);
   u64 deadline = time::monotonic_ns() + kRecordPatienceNs;
   while (buffer.remaining() > 0 && time::monotonic_ns() < deadline) {

@@ -31,8 +31,7 @@ bool InputStream::add_buffer(unsigned order) {
 
 void InputStream::double_buffers() {
   auto more = std::count_if(buffers_, buffers_ + kBuffersMax, [](const Buffer& b) { return b.state != State::unused; });
-  while (more-- > 0 && add_buffer(kBigOrder)) {
-  }
+  while (more-- > 0 && add_buffer(kBigOrder)) {}
 }
 
 Result<void> InputStream::want() {

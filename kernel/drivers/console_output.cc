@@ -130,10 +130,8 @@ void OutputStream::mark_done(u16 id) {
 void OutputStream::retire() {
   while (flight_count_ > 0 && flights_[flight_first_].done) {
     const Flight& flight = flights_[flight_first_];
-    if (flight.old_ring)
-      --old_flights_;
-    else
-      tail_ += flight.length;
+    if (flight.old_ring) --old_flights_;
+    else tail_ += flight.length;
     flight_first_ = static_cast<u16>((flight_first_ + 1) % kFlightsMax);
     --flight_count_;
   }

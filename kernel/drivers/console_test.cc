@@ -111,9 +111,7 @@ TEST_F(Console, a_full_ring_takes_what_fits_and_a_small_machine_keeps_a_small_ri
   EXPECT_EQ(write("x"), 1u);
 }
 
-TEST_F(Console, a_megabyte_is_in_flight_for_a_large_writer) {
-  EXPECT_GE(write(pattern(3 << 20)), size_t{1} << 20);
-}
+TEST_F(Console, a_megabyte_is_in_flight_for_a_large_writer) { EXPECT_GE(write(pattern(3 << 20)), size_t{1} << 20); }
 
 TEST_F(Console, records_go_whole_or_not_at_all) {
   mem::free_memory = 128 * kKiB;

@@ -21,13 +21,11 @@ bool windows_are_one_run(std::span<const abi::DeviceWindow> windows, u64* first)
   return *first != 0;
 }
 
-void use_batches(const abi::BootInfo& info, std::span<const abi::DeviceWindow> windows, PhysAddr page,
-                 virtio::RegisterList& registers) {
+void use_batches(const abi::BootInfo& info, std::span<const abi::DeviceWindow> windows, PhysAddr page, virtio::RegisterList& registers) {
   u64 first;
   if (info.machine != abi::MachineKind::monitor || !windows_are_one_run(windows, &first)) return;
   for (const auto& window : windows)
-    if (window.kind == abi::WindowKind::monitor_device)
-      registers.use_monitor(window.virtual_address, first, mem::direct(page), page);
+    if (window.kind == abi::WindowKind::monitor_device) registers.use_monitor(window.virtual_address, first, mem::direct(page), page);
 }
 
 }  // namespace

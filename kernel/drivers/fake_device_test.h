@@ -54,9 +54,7 @@ class FakeQueue {
     ++header->index;
   }
   abi::virtio::UsedHeader* used() { return at<abi::virtio::UsedHeader>(queue->used_address()); }
-  void set_available_event(u16 index) {
-    memcpy(reinterpret_cast<u8*>(used()) + abi::virtio::available_event_offset(size_), &index, 2);
-  }
+  void set_available_event(u16 index) { memcpy(reinterpret_cast<u8*>(used()) + abi::virtio::available_event_offset(size_), &index, 2); }
   u16 used_event() {
     u16 index;
     memcpy(&index, at<u8>(queue->available_address()) + abi::virtio::used_event_offset(size_), 2);

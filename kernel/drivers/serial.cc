@@ -12,8 +12,7 @@ constexpr int kSpinsMax = 1'000'000;  // a line that does not move loses bytes, 
 
 void serial_write(std::span<const u8> bytes) {
   for (u8 byte : bytes) {
-    for (int i = 0; i < kSpinsMax && (in_u8(kLineStatus) & kTransmitterEmpty) == 0; ++i) {
-    }
+    for (int i = 0; i < kSpinsMax && (in_u8(kLineStatus) & kTransmitterEmpty) == 0; ++i) {}
     out_u8(kData, byte);
   }
 }

@@ -105,17 +105,13 @@ Result<Ref<vfs::Inode>> make_devfs(Ref<vfs::File> standard_input, Ref<vfs::File>
     u64 device;
     u32 mode;
   };
-  constexpr Name kDevices[] = {{"null", kNull, 0666},       {"zero", kZero, 0666},       {"full", kFull, 0666},
-                               {"random", kRandom, 0666},   {"urandom", kUrandom, 0666}, {"tty", kTty, 0666},
-                               {"console", kConsole, 0600}};
+  constexpr Name kDevices[] = {{"null", kNull, 0666},       {"zero", kZero, 0666}, {"full", kFull, 0666},      {"random", kRandom, 0666},
+                               {"urandom", kUrandom, 0666}, {"tty", kTty, 0666},   {"console", kConsole, 0600}};
   for (const Name& each : kDevices) (void)TRY(root->create(each.name, vfs::kCharacterDevice | each.mode, each.device));
   struct Link {
     const char *name, *target;
   };
-  constexpr Link kLinks[] = {{"fd", "/proc/self/fd"},
-                             {"stdin", "/proc/self/fd/0"},
-                             {"stdout", "/proc/self/fd/1"},
-                             {"stderr", "/proc/self/fd/2"}};
+  constexpr Link kLinks[] = {{"fd", "/proc/self/fd"}, {"stdin", "/proc/self/fd/0"}, {"stdout", "/proc/self/fd/1"}, {"stderr", "/proc/self/fd/2"}};
   for (const Link& each : kLinks) (void)TRY(root->create_symlink(each.name, each.target));
   (void)TRY(root->create("shm", vfs::kDirectoryType | 01777, 0));
   (void)TRY(root->create("pts", vfs::kDirectoryType | 0755, 0));

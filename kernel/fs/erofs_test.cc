@@ -23,9 +23,7 @@ class Erofs : public test::Machine {
     std::ofstream(host + "/pages") << std::string(5 * 4096, 'p');
   }
   void TearDown() override { disk::remove_all(host); }
-  void mount(const test::ErofsImage& image) {
-    tree = vfs::Tree::create(fs::make_erofs(image.bytes(), image.physical()).release()).release();
-  }
+  void mount(const test::ErofsImage& image) { tree = vfs::Tree::create(fs::make_erofs(image.bytes(), image.physical()).release()).release(); }
   void compare(const std::string& path) {
     std::set<std::string> expected, got;
     for (const auto& entry : disk::directory_iterator(host + path)) expected.insert(entry.path().filename());

@@ -33,7 +33,8 @@ Ref<vfs::Inode> as_inode(const Ref<SyntheticDirectory>& directory);
 Result<Ref<SyntheticDirectory>> add_directory(SyntheticDirectory& parent, std::string_view name);
 using TextFunction = Result<void> (*)(void* context, String& out);
 Result<void> add_text(SyntheticDirectory& parent, std::string_view name, TextFunction function, void* context);
-Result<void> add_writable_text(SyntheticDirectory& parent, std::string_view name, TextFunction function, void* context);  // writes are accepted and ignored
+Result<void> add_writable_text(SyntheticDirectory& parent, std::string_view name, TextFunction function,
+                               void* context);  // writes are accepted and ignored
 Result<void> add_symlink(SyntheticDirectory& parent, std::string_view name, TextFunction target, void* context);
 // A directory with computed entries (/proc/self/fd, /proc/self/task).
 class DynamicDirectory {

@@ -29,9 +29,7 @@ Result<u64> InodeFile::seek(i64 offset, int whence) {
   switch (whence) {
     case kSeekSet: break;
     case kSeekCurrent: base = static_cast<i64>(position); break;
-    case kSeekEnd:
-      base = static_cast<i64>(seeks_by_cookie() ? 0 : inode_->stat().size);
-      break;
+    case kSeekEnd: base = static_cast<i64>(seeks_by_cookie() ? 0 : inode_->stat().size); break;
     case kSeekData:
     case kSeekHole: {
       u64 size = inode_->stat().size, from = static_cast<u64>(offset);

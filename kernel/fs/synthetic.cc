@@ -23,8 +23,7 @@ u64 synthetic_device() {
 
 class TextFile final : public InodeFile {
  public:
-  TextFile(Ref<vfs::Inode> inode, TextFunction function, void* context)
-      : InodeFile(std::move(inode)), function_(function), context_(context) {}
+  TextFile(Ref<vfs::Inode> inode, TextFunction function, void* context) : InodeFile(std::move(inode)), function_(function), context_(context) {}
 
  protected:
   Result<size_t> read_at(vfs::IoBuffer& buffer, u64 offset) override {
@@ -51,8 +50,7 @@ class TextFile final : public InodeFile {
 
 class TextInode final : public SyntheticInode {
  public:
-  TextInode(u32 mode, TextFunction function, void* context)
-      : SyntheticInode(vfs::kRegular | mode), function_(function), context_(context) {}
+  TextInode(u32 mode, TextFunction function, void* context) : SyntheticInode(vfs::kRegular | mode), function_(function), context_(context) {}
   Result<Ref<vfs::File>> open(u32 flags) override {
     if ((flags & vfs::kOpenAccess) != 0 && (stat_.mode & 0200) == 0) return Error(EACCES);
     return Ref<vfs::File>(TRY(make_ref<TextFile>(Ref<vfs::Inode>::share(this), function_, context_)));
@@ -103,9 +101,7 @@ class FileLinkInode final : public SyntheticInode {
 
 class DynamicInode final : public SyntheticInode {
  public:
-  explicit DynamicInode(DynamicDirectory& directory) : SyntheticInode(vfs::kDirectoryType | 0555), directory_(directory) {
-    stat_.links = 2;
-  }
+  explicit DynamicInode(DynamicDirectory& directory) : SyntheticInode(vfs::kDirectoryType | 0555), directory_(directory) { stat_.links = 2; }
   bool cacheable() const override { return false; }
   Result<Ref<vfs::Inode>> lookup(std::string_view name) override { return directory_.lookup(name); }
   Result<Ref<vfs::File>> open(u32 flags) override;
@@ -156,9 +152,7 @@ class DynamicFile final : public InodeFile {
   Ref<DynamicInode> inode_;
 };
 
-Result<Ref<vfs::File>> DynamicInode::open(u32) {
-  return Ref<vfs::File>(TRY(make_ref<DynamicFile>(Ref<DynamicInode>::share(this))));
-}
+Result<Ref<vfs::File>> DynamicInode::open(u32) { return Ref<vfs::File>(TRY(make_ref<DynamicFile>(Ref<DynamicInode>::share(this)))); }
 
 }  // namespace
 
@@ -231,9 +225,7 @@ class SyntheticFile final : public InodeFile {
 
 }  // namespace
 
-Result<Ref<vfs::File>> SyntheticDirectory::open(u32) {
-  return Ref<vfs::File>(TRY(make_ref<SyntheticFile>(Ref<SyntheticDirectory>::share(this))));
-}
+Result<Ref<vfs::File>> SyntheticDirectory::open(u32) { return Ref<vfs::File>(TRY(make_ref<SyntheticFile>(Ref<SyntheticDirectory>::share(this)))); }
 
 Result<Ref<SyntheticDirectory>> make_synthetic_directory() { return make_ref<SyntheticDirectory>(); }
 Ref<vfs::Inode> as_inode(const Ref<SyntheticDirectory>& directory) { return directory; }
@@ -264,9 +256,7 @@ Result<void> add_dynamic(SyntheticDirectory& parent, std::string_view name, Dyna
   return parent.add(name, std::move(inode));
 }
 
-Result<void> add_inode(SyntheticDirectory& parent, std::string_view name, Ref<vfs::Inode> inode) {
-  return parent.add(name, std::move(inode));
-}
+Result<void> add_inode(SyntheticDirectory& parent, std::string_view name, Ref<vfs::Inode> inode) { return parent.add(name, std::move(inode)); }
 
 void set_rest(SyntheticDirectory& parent, DynamicDirectory& rest) { parent.set_rest(rest); }
 
@@ -279,12 +269,8 @@ Result<Ref<vfs::Inode>> make_symlink_inode(std::string_view target) {
   return Ref<vfs::Inode>(TRY(make_ref<SymlinkInode>(nullptr, nullptr, std::move(text))));
 }
 
-Result<Ref<vfs::Inode>> make_file_link_inode(Ref<vfs::File> file) {
-  return Ref<vfs::Inode>(TRY(make_ref<FileLinkInode>(std::move(file))));
-}
+Result<Ref<vfs::Inode>> make_file_link_inode(Ref<vfs::File> file) { return Ref<vfs::Inode>(TRY(make_ref<FileLinkInode>(std::move(file)))); }
 
-Result<Ref<vfs::Inode>> make_dynamic_inode(DynamicDirectory& directory) {
-  return Ref<vfs::Inode>(TRY(make_ref<DynamicInode>(directory)));
-}
+Result<Ref<vfs::Inode>> make_dynamic_inode(DynamicDirectory& directory) { return Ref<vfs::Inode>(TRY(make_ref<DynamicInode>(directory))); }
 
 }  // namespace husk::fs

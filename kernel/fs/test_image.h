@@ -51,9 +51,7 @@ inline void fill_directory(const std::string& path, std::mt19937& random, int de
       case 1: std::ofstream(at) << std::string(random() % 9000, static_cast<char>('A' + random() % 26)); break;
       case 2: std::ofstream(at) << std::string(random() % 2 == 0 ? 8192 : 60, 'z'); break;
       case 3: std::filesystem::create_symlink(random() % 2 == 0 ? "a" : "./b/c", at); break;
-      default:
-        std::filesystem::create_directory(at);
-        fill_directory(at, random, depth - 1);
+      default: std::filesystem::create_directory(at); fill_directory(at, random, depth - 1);
     }
   }
 }

@@ -46,9 +46,7 @@ class TmpfsFile final : public InodeFile {
   Result<size_t> read_at(vfs::IoBuffer& buffer, u64 offset) override { return node_->read(buffer, offset); }
   Result<size_t> write_at(vfs::IoBuffer& buffer, u64 offset) override { return node_->write(buffer, offset); }
   u64 next_data(u64 from) override { return node_->data_if_any() != nullptr ? node_->data_if_any()->next_data(from) : from; }
-  u64 next_hole(u64 from) override {
-    return node_->data_if_any() != nullptr ? node_->data_if_any()->next_hole(from) : node_->size();
-  }
+  u64 next_hole(u64 from) override { return node_->data_if_any() != nullptr ? node_->data_if_any()->next_hole(from) : node_->size(); }
 
  private:
   Ref<FileNode> node_;
@@ -210,9 +208,7 @@ Result<Ref<DirectoryNode>> make_tmpfs_root(u64 size_limit_bytes, u32 mode) {
   return make_ref<DirectoryNode>(std::move(volume), mode);
 }
 
-Result<Ref<vfs::Inode>> make_tmpfs(u64 size_limit_bytes, u32 root_mode) {
-  return Ref<vfs::Inode>(TRY(make_tmpfs_root(size_limit_bytes, root_mode)));
-}
+Result<Ref<vfs::Inode>> make_tmpfs(u64 size_limit_bytes, u32 root_mode) { return Ref<vfs::Inode>(TRY(make_tmpfs_root(size_limit_bytes, root_mode))); }
 
 Result<Ref<vfs::Inode>> make_overlay(Ref<vfs::Inode> lower, Ref<vfs::Inode> upper) {
   vfs::FileSystemStat statistics = TRY(upper->file_system_stat());
@@ -235,8 +231,7 @@ Result<Ref<File>> make_memfd(std::string_view name, u32 flags) {
   // All memfds live on one volume that only memory limits; it is made with the first one and stays.
   static constinit fs::TmpfsVolume* volume = nullptr;
   if (volume == nullptr) volume = TRY(fs::make_volume(mem::memory_statistics().total)).leak();
-  Ref<fs::FileNode> node =
-      TRY(make_ref<fs::FileNode>(Ref<fs::TmpfsVolume>::share(volume), kRegular | 0777));
+  Ref<fs::FileNode> node = TRY(make_ref<fs::FileNode>(Ref<fs::TmpfsVolume>::share(volume), kRegular | 0777));
   node->linked(-1);
   if ((flags & kMemfdAllowSealing) != 0) node->seals = 0;
   String text = TRY(String::from("/memfd:"));

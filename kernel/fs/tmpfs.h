@@ -60,7 +60,7 @@ class FileNode final : public Node {
   u32 seals = 1;  // F_SEAL_SEAL: none can be added; memfds with MFD_ALLOW_SEALING start with none
 
  private:
-  Result<PagedData*> data();           // the file's own pages, from now on
+  Result<PagedData*> data();  // the file's own pages, from now on
   Result<vfs::File*> lower_file();
   Ref<vfs::Inode> lower_;
   Ref<vfs::File> lower_file_;

@@ -158,8 +158,7 @@ Result<Ref<Node>> DirectoryNode::wrap(Ref<vfs::Inode> lower) {
 // Passes on what the lower directory lists and nothing here hides or replaces.
 class DirectoryNode::LowerFilter final : public vfs::DirectoryVisitor {
  public:
-  LowerFilter(DirectoryNode& directory, vfs::DirectoryVisitor& out, u64& position)
-      : directory_(directory), out_(out), position_(position) {}
+  LowerFilter(DirectoryNode& directory, vfs::DirectoryVisitor& out, u64& position) : directory_(directory), out_(out), position_(position) {}
   bool visit(const vfs::DirectoryEntry& entry, u64 next_offset) override {
     Slot* slot = directory_.find(entry.name);
     bool shown = entry.name != "." && entry.name != ".." && (slot == nullptr || (slot->state == Slot::State::live && slot->from_lower));
@@ -217,9 +216,7 @@ Result<bool> DirectoryNode::is_empty() {
 
 // --- operations ----------------------------------------------------------------------------------------------------
 
-Result<Ref<vfs::Inode>> DirectoryNode::lookup(std::string_view name) {
-  return Ref<vfs::Inode>(TRY(find_live(name))->node);
-}
+Result<Ref<vfs::Inode>> DirectoryNode::lookup(std::string_view name) { return Ref<vfs::Inode>(TRY(find_live(name))->node); }
 
 void DirectoryNode::account(Node& node, int by) {
   if ((node.stat_.mode & vfs::kTypeMask) == vfs::kDirectoryType) stat_.links += static_cast<u32>(by);
@@ -340,8 +337,6 @@ Result<void> DirectoryNode::rename(std::string_view name, vfs::Inode& new_direct
   return {};
 }
 
-Result<Ref<vfs::File>> DirectoryNode::open(u32) {
-  return Ref<vfs::File>(TRY(make_ref<TmpfsDirectoryFile>(Ref<DirectoryNode>::share(this))));
-}
+Result<Ref<vfs::File>> DirectoryNode::open(u32) { return Ref<vfs::File>(TRY(make_ref<TmpfsDirectoryFile>(Ref<DirectoryNode>::share(this)))); }
 
 }  // namespace husk::fs

@@ -53,11 +53,15 @@ Result<i64> sleep(int clock, bool absolute, u64 ns, u64 remaining_at) {
 
 Result<u64> clock_ns(int clock) {
   switch (clock) {
-    case CLOCK_REALTIME: case CLOCK_REALTIME_COARSE: case CLOCK_REALTIME_ALARM: case CLOCK_TAI:
-      return time::realtime_ns();
-    case CLOCK_MONOTONIC: case CLOCK_MONOTONIC_RAW: case CLOCK_MONOTONIC_COARSE: case CLOCK_BOOTTIME:
-    case CLOCK_BOOTTIME_ALARM:
-      return time::monotonic_ns();
+    case CLOCK_REALTIME:
+    case CLOCK_REALTIME_COARSE:
+    case CLOCK_REALTIME_ALARM:
+    case CLOCK_TAI: return time::realtime_ns();
+    case CLOCK_MONOTONIC:
+    case CLOCK_MONOTONIC_RAW:
+    case CLOCK_MONOTONIC_COARSE:
+    case CLOCK_BOOTTIME:
+    case CLOCK_BOOTTIME_ALARM: return time::monotonic_ns();
     case CLOCK_PROCESS_CPUTIME_ID: return current_process().run_time_ns();
     case CLOCK_THREAD_CPUTIME_ID: return current_task().thread->run_time_ns();
     default: return clock < 0 ? cpu_clock_ns(clock) : Result<u64>(Error(EINVAL));

@@ -49,21 +49,19 @@ class Report {
 bool behind_call(u64 address) {
   u8 code[7];
   if (!mem::copy_from_user(code, address - sizeof(code), sizeof(code)).ok()) return false;
-  if (code[2] == 0xe8) return true;                                 // call rel32
+  if (code[2] == 0xe8) return true;  // call rel32
   auto indirect = [&](size_t at) { return code[at] == 0xff && (code[at + 1] & 0x38) == 0x10; };
   return indirect(5) || indirect(4) || indirect(1) || indirect(0);  // call r/m: 2, 3, 6, 7 bytes
 }
 
 // Where address 0 of the code's ELF file would be: the start of the mapping of its first page.
 u64 Report::bias_of(const mem::MappingInfo& code) const {
-  if (code.start >= layout_.load_bias && code.start < layout_.heap_start && code.end > layout_.code_start &&
-      code.start < layout_.code_end) {
+  if (code.start >= layout_.load_bias && code.start < layout_.heap_start && code.end > layout_.code_start && code.start < layout_.code_end) {
     return layout_.load_bias;
   }
   u64 bias = code.start - code.offset;
   space_.for_each([&](const mem::MappingInfo& info) {
-    if (info.offset == 0 && info.start < code.start && info.inode == code.inode && info.device == code.device &&
-        strcmp(info.name, code.name) == 0) {
+    if (info.offset == 0 && info.start < code.start && info.inode == code.inode && info.device == code.device && strcmp(info.name, code.name) == 0) {
       bias = info.start;
     }
   });
@@ -119,15 +117,13 @@ Result<void> Report::build(const TrapFrame& f, const SignalInfo& info) {
   }
   TRY(scan_stack(f.rsp));
   char message[160];
-  size_t length = format_to(message, sizeof(message), "%s (signal %d, code %d) at address %#lx, instruction %#lx",
-                            signal_name(info.number), info.number, info.code,
-                            info.code > 0 ? info.fields.fault.address : 0, f.rip);
+  size_t length = format_to(message, sizeof(message), "%s (signal %d, code %d) at address %#lx, instruction %#lx", signal_name(info.number),
+                            info.number, info.code, info.code > 0 ? info.fields.fault.address : 0, f.rip);
   abi::CrashRecord record = {
       .signal = static_cast<u32>(info.number),
       .code = static_cast<u32>(info.code),
       .fault_address = info.code > 0 && info.code != SI_KERNEL ? info.fields.fault.address : 0,
-      .registers = {f.rax, f.rbx, f.rcx, f.rdx, f.rsi, f.rdi, f.rbp, f.rsp, f.r8, f.r9, f.r10, f.r11, f.r12, f.r13, f.r14,
-                    f.r15, f.rip, f.rflags},
+      .registers = {f.rax, f.rbx, f.rcx, f.rdx, f.rsi, f.rdi, f.rbp, f.rsp, f.r8, f.r9, f.r10, f.r11, f.r12, f.r13, f.r14, f.r15, f.rip, f.rflags},
       .frame_count = static_cast<u32>(frames_.size()),
       .message_size = static_cast<u32>(length),
   };

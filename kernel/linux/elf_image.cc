@@ -13,23 +13,21 @@ constexpr u64 kInterpreterPathMax = 4096;
 
 Result<void> check_header(const Elf64_Ehdr& header) {
   bool good = std::equal(header.e_ident, header.e_ident + SELFMAG, ELFMAG) && header.e_ident[EI_CLASS] == ELFCLASS64 &&
-              header.e_ident[EI_DATA] == ELFDATA2LSB && header.e_machine == EM_X86_64 &&
-              (header.e_type == ET_EXEC || header.e_type == ET_DYN) && header.e_phentsize == sizeof(Elf64_Phdr) &&
-              header.e_phnum > 0 && header.e_phnum <= kProgramHeadersMax;
+              header.e_ident[EI_DATA] == ELFDATA2LSB && header.e_machine == EM_X86_64 && (header.e_type == ET_EXEC || header.e_type == ET_DYN) &&
+              header.e_phentsize == sizeof(Elf64_Phdr) && header.e_phnum > 0 && header.e_phnum <= kProgramHeadersMax;
   if (!good) return Error(ENOEXEC);
   return {};
 }
 
 u32 protection_of(u32 flags) {
-  return ((flags & PF_R) != 0 ? PROT_READ : 0) | ((flags & PF_W) != 0 ? PROT_WRITE : 0) |
-         ((flags & PF_X) != 0 ? PROT_EXEC : 0);
+  return ((flags & PF_R) != 0 ? PROT_READ : 0) | ((flags & PF_W) != 0 ? PROT_WRITE : 0) | ((flags & PF_X) != 0 ? PROT_EXEC : 0);
 }
 
 Result<void> add_segment(ElfImage& image, const Elf64_Phdr& header) {
   u64 end, file_end;
-  bool good = checked_add(header.p_vaddr, header.p_memsz, &end) && end <= kUserEnd &&
-              header.p_filesz <= header.p_memsz && checked_add(header.p_offset, header.p_filesz, &file_end) &&
-              file_end < (u64{1} << 62) && (header.p_vaddr - header.p_offset) % kPageSize == 0;
+  bool good = checked_add(header.p_vaddr, header.p_memsz, &end) && end <= kUserEnd && header.p_filesz <= header.p_memsz &&
+              checked_add(header.p_offset, header.p_filesz, &file_end) && file_end < (u64{1} << 62) &&
+              (header.p_vaddr - header.p_offset) % kPageSize == 0;
   if (!good) return Error(ENOEXEC);
   if (header.p_memsz == 0) return {};
   ElfSegment segment{header.p_vaddr, header.p_offset, header.p_filesz, header.p_memsz, protection_of(header.p_flags)};

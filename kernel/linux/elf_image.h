@@ -23,9 +23,9 @@ class ByteSource {
 };
 
 struct ElfSegment {
-  u64 address;           // as in the file, before the load bias
+  u64 address;  // as in the file, before the load bias
   u64 offset, file_size, memory_size;
-  u32 protection;        // PROT_*
+  u32 protection;  // PROT_*
   u64 page_start() const { return align_down(address, kPageSize); }
   u64 file_page_end() const { return align_up(address + file_size, kPageSize); }
   u64 memory_page_end() const { return align_up(address + memory_size, kPageSize); }
@@ -37,10 +37,10 @@ struct ElfImage {
   u64 program_headers_address = 0;  // where the program headers are in memory, before the bias; 0 if in no segment
   u16 program_header_count = 0;
   u64 alignment = kPageSize;
-  u64 start = 0, end = 0;           // page-aligned extent of all segments
+  u64 start = 0, end = 0;  // page-aligned extent of all segments
   bool executable_stack = false;
-  String interpreter;               // empty: none
-  Vec<ElfSegment> segments;         // ascending, at least one, not overlapping in pages' order
+  String interpreter;        // empty: none
+  Vec<ElfSegment> segments;  // ascending, at least one, not overlapping in pages' order
 };
 
 Result<ElfImage> read_elf(ByteSource& source);  // ENOEXEC, EIO, ENOMEM

@@ -83,8 +83,12 @@ TEST(ElfImage, malformed_files_are_refused) {
       [](Sample& s) { s.table[1].p_offset = ~0ull - 0x7ff, s.table[1].p_filesz = 0x2000; },
       [](Sample& s) { std::swap(s.table[0], s.table[1]); },
       [](Sample& s) { s.table[0].p_type = s.table[1].p_type = PT_NULL; },
-      [](Sample& s) { s.table.push_back({PT_INTERP, PF_R, 0x1000, 0, 0, 10, 10, 1}); },
-      [](Sample& s) { s.table.push_back({PT_INTERP, PF_R, 0x1000, 0, 0, 100000, 10, 1}); },
+      [](Sample& s) {
+        s.table.push_back({PT_INTERP, PF_R, 0x1000, 0, 0, 10, 10, 1});
+      },
+      [](Sample& s) {
+        s.table.push_back({PT_INTERP, PF_R, 0x1000, 0, 0, 100000, 10, 1});
+      },
   };
   for (size_t i = 0; i < std::size(damages); ++i) {
     Sample sample;

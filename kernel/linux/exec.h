@@ -10,9 +10,9 @@ namespace husk::linux {
 struct Program {
   Ref<vfs::File> file, interpreter_file;  // the ELF file (not the #! script) and its PT_INTERP
   ElfImage elf, interpreter;
-  String name;                            // as given: AT_EXECFN, and the thread's name is its last component
+  String name;  // as given: AT_EXECFN, and the thread's name is its last component
   Vec<String> arguments, environment;
-  String failed;                          // the path that made prepare_program() fail
+  String failed;  // the path that made prepare_program() fail
 };
 
 // Opens and checks everything; follows #! lines. ENOENT, EACCES, ENOEXEC, ELOOP, ELIBBAD (the interpreter), ENOMEM.

@@ -18,9 +18,7 @@ Result<i64> change(const vfs::Path& path, const vfs::Attributes& attributes) {
 }
 
 u32 resolve_flags(u32 at_flags) { return (at_flags & AT_SYMLINK_NOFOLLOW) != 0 ? vfs::kNoFollow : vfs::kFollow; }
-EmptyPath empty_path(u32 at_flags) {
-  return (at_flags & AT_EMPTY_PATH) != 0 ? EmptyPath::allowed : EmptyPath::refused;
-}
+EmptyPath empty_path(u32 at_flags) { return (at_flags & AT_EMPTY_PATH) != 0 ? EmptyPath::allowed : EmptyPath::refused; }
 
 Result<i64> change_mode(const vfs::Path& path, u32 mode) {
   if (!path) return Error(EINVAL);
@@ -38,20 +36,14 @@ Result<i64> change_owner(const vfs::Path& path, u32 uid, u32 gid) {
 
 HUSK_SYSCALL(chmod, u64 path, u32 mode) { return change_mode(TRY(resolve_at(AT_FDCWD, path, vfs::kFollow)), mode); }
 HUSK_SYSCALL(fchmod, int fd, u32 mode) { return change_mode(TRY(io_file(fd))->path, mode); }
-HUSK_SYSCALL(fchmodat, int directory, u64 path, u32 mode) {
-  return change_mode(TRY(resolve_at(directory, path, vfs::kFollow)), mode);
-}
+HUSK_SYSCALL(fchmodat, int directory, u64 path, u32 mode) { return change_mode(TRY(resolve_at(directory, path, vfs::kFollow)), mode); }
 HUSK_SYSCALL(fchmodat2, int directory, u64 path, u32 mode, u32 flags) {
   TRY(allow_flags(flags, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH));
   return change_mode(TRY(resolve_at(directory, path, resolve_flags(flags), empty_path(flags))), mode);
 }
 
-HUSK_SYSCALL(chown, u64 path, u32 uid, u32 gid) {
-  return change_owner(TRY(resolve_at(AT_FDCWD, path, vfs::kFollow)), uid, gid);
-}
-HUSK_SYSCALL(lchown, u64 path, u32 uid, u32 gid) {
-  return change_owner(TRY(resolve_at(AT_FDCWD, path, vfs::kNoFollow)), uid, gid);
-}
+HUSK_SYSCALL(chown, u64 path, u32 uid, u32 gid) { return change_owner(TRY(resolve_at(AT_FDCWD, path, vfs::kFollow)), uid, gid); }
+HUSK_SYSCALL(lchown, u64 path, u32 uid, u32 gid) { return change_owner(TRY(resolve_at(AT_FDCWD, path, vfs::kNoFollow)), uid, gid); }
 HUSK_SYSCALL(fchown, int fd, u32 uid, u32 gid) { return change_owner(TRY(io_file(fd))->path, uid, gid); }
 HUSK_SYSCALL(fchownat, int directory, u64 path, u32 uid, u32 gid, u32 flags) {
   TRY(allow_flags(flags, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH));
@@ -113,8 +105,7 @@ Result<Times> read_time_values(u64 address) {
 
 Result<i64> set_times(const vfs::Path& path, const Times& times) {
   if (!times.change_accessed && !times.change_modified) return 0;
-  return change(path, {.accessed = times.change_accessed ? &times.accessed : nullptr,
-                       .modified = times.change_modified ? &times.modified : nullptr});
+  return change(path, {.accessed = times.change_accessed ? &times.accessed : nullptr, .modified = times.change_modified ? &times.modified : nullptr});
 }
 
 }  // namespace

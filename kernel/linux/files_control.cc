@@ -65,9 +65,7 @@ Result<i64> pipe_size(vfs::File& file, i64 size) {
 // What the file itself is asked, and not the descriptor.
 Result<i64> control_file(vfs::File& file, u32 command, u64 argument) {
   switch (command) {
-    case F_SETFL:
-      file.flags = (file.flags & ~kChangeable) | (static_cast<u32>(argument) & kChangeable);
-      return 0;
+    case F_SETFL: file.flags = (file.flags & ~kChangeable) | (static_cast<u32>(argument) & kChangeable); return 0;
     case F_GETLK: return get_lock(file, argument, false);
     case F_OFD_GETLK: return get_lock(file, argument, true);
     case F_SETLK:

@@ -45,8 +45,8 @@ HUSK_SYSCALL(chroot, u64 path) {
 
 namespace {
 
-constexpr u32 kTypeMask = 0170000, kRegular = 0100000, kDirectoryType = 0040000, kFifo = 0010000, kCharacter = 0020000,
-              kBlock = 0060000, kSocketType = 0140000;
+constexpr u32 kTypeMask = 0170000, kRegular = 0100000, kDirectoryType = 0040000, kFifo = 0010000, kCharacter = 0020000, kBlock = 0060000,
+              kSocketType = 0140000;
 
 Result<i64> make_at(int directory, u64 path, u32 type, u32 mode, u64 device) {
   At at = TRY(path_at(directory, path));
@@ -122,9 +122,7 @@ HUSK_SYSCALL(unlinkat, int directory, u64 path, u32 flags) {
   return remove_at(directory, path, flags != 0);
 }
 HUSK_SYSCALL(rename, u64 from, u64 to) { return rename_at(AT_FDCWD, from, AT_FDCWD, to, 0); }
-HUSK_SYSCALL(renameat, int from_directory, u64 from, int to_directory, u64 to) {
-  return rename_at(from_directory, from, to_directory, to, 0);
-}
+HUSK_SYSCALL(renameat, int from_directory, u64 from, int to_directory, u64 to) { return rename_at(from_directory, from, to_directory, to, 0); }
 HUSK_SYSCALL(renameat2, int from_directory, u64 from, int to_directory, u64 to, u32 flags) {
   return rename_at(from_directory, from, to_directory, to, flags);
 }

@@ -55,10 +55,8 @@ HUSK_SYSCALL(close_range, u32 first, u32 last, u32 flags) {
   TRY(allow_flags(flags, kUnshare | kCloseOnExec));
   if (first > last) return Error(EINVAL);
   if ((flags & kUnshare) != 0) current_process().files = TRY(current_files().copy());
-  if ((flags & kCloseOnExec) != 0)
-    current_files().set_close_on_exec_range(first, last);
-  else
-    current_files().close_range(first, last);
+  if ((flags & kCloseOnExec) != 0) current_files().set_close_on_exec_range(first, last);
+  else current_files().close_range(first, last);
   return 0;
 }
 
@@ -138,9 +136,7 @@ Result<u64> to_ns(const TimeSpec& time) {
 }
 
 IntervalTime from_ns(const vfs::TimerSpec& spec) {
-  auto convert = [](u64 ns) {
-    return TimeSpec{static_cast<i64>(ns / time::kNsPerSecond), static_cast<i64>(ns % time::kNsPerSecond)};
-  };
+  auto convert = [](u64 ns) { return TimeSpec{static_cast<i64>(ns / time::kNsPerSecond), static_cast<i64>(ns % time::kNsPerSecond)}; };
   return {convert(spec.interval_ns), convert(spec.value_ns)};
 }
 

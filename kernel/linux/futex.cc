@@ -167,8 +167,7 @@ Result<i64> lock_pi(u64 address, bool is_private, u64 deadline_ns, bool only_try
     }
     if (only_try) return Error(EAGAIN);
     if (find_task(static_cast<int>(owner)) == nullptr) return Error(ESRCH);
-    if ((word & FUTEX_WAITERS) == 0 &&
-        TRY(mem::compare_exchange_user_u32(address, word, word | FUTEX_WAITERS)) != word) {
+    if ((word & FUTEX_WAITERS) == 0 && TRY(mem::compare_exchange_user_u32(address, word, word | FUTEX_WAITERS)) != word) {
       continue;
     }
     FutexWaiter waiter;
@@ -212,14 +211,9 @@ HUSK_SYSCALL(futex, u64 address, int operation_and_flags, u32 value, u64 timeout
   const bool realtime = (operation_and_flags & FUTEX_CLOCK_REALTIME) != 0 || operation == FUTEX_LOCK_PI;
   const u32 value2 = static_cast<u32>(timeout_or_value2);
   switch (operation) {
-    case FUTEX_WAIT:
-      value3 = FUTEX_BITSET_MATCH_ANY;
-      [[fallthrough]];
-    case FUTEX_WAIT_BITSET:
-      return futex_wait(address, is_private, value, value3, TRY(futex_deadline(operation, timeout_or_value2, realtime)));
-    case FUTEX_WAKE:
-      value3 = FUTEX_BITSET_MATCH_ANY;
-      [[fallthrough]];
+    case FUTEX_WAIT: value3 = FUTEX_BITSET_MATCH_ANY; [[fallthrough]];
+    case FUTEX_WAIT_BITSET: return futex_wait(address, is_private, value, value3, TRY(futex_deadline(operation, timeout_or_value2, realtime)));
+    case FUTEX_WAKE: value3 = FUTEX_BITSET_MATCH_ANY; [[fallthrough]];
     case FUTEX_WAKE_BITSET:
       if (value3 == 0) return Error(EINVAL);
       return wake_key(TRY(key_of(address, is_private)), value3, value);
@@ -236,14 +230,10 @@ HUSK_SYSCALL(futex, u64 address, int operation_and_flags, u32 value, u64 timeout
       return woken + (second ? wake_key(key2, ~u32{0}, value2) : 0);
     }
     case FUTEX_LOCK_PI:
-    case FUTEX_LOCK_PI2:
-      return lock_pi(address, is_private, TRY(futex_deadline(operation, timeout_or_value2, realtime)), false);
-    case FUTEX_TRYLOCK_PI:
-      return lock_pi(address, is_private, time::kForever, true);
-    case FUTEX_UNLOCK_PI:
-      return unlock_pi(address, is_private);
-    default:
-      return Error(ENOSYS);
+    case FUTEX_LOCK_PI2: return lock_pi(address, is_private, TRY(futex_deadline(operation, timeout_or_value2, realtime)), false);
+    case FUTEX_TRYLOCK_PI: return lock_pi(address, is_private, time::kForever, true);
+    case FUTEX_UNLOCK_PI: return unlock_pi(address, is_private);
+    default: return Error(ENOSYS);
   }
 }
 
@@ -266,9 +256,7 @@ Result<void> release_robust_futex(const Task& task, u64 address, bool pi) {
 Result<void> walk_robust_list(const Task& task) {
   auto head = TRY(mem::read_user(mem::UserPtr<robust_list_head>(task.robust_list)));
   u64 pending = reinterpret_cast<u64>(head.list_op_pending);
-  auto release = [&](u64 entry) {
-    return release_robust_futex(task, (entry & ~u64{1}) + static_cast<u64>(head.futex_offset), (entry & 1) != 0);
-  };
+  auto release = [&](u64 entry) { return release_robust_futex(task, (entry & ~u64{1}) + static_cast<u64>(head.futex_offset), (entry & 1) != 0); };
   u64 entry = reinterpret_cast<u64>(head.list.next);
   for (u32 i = 0; i < ROBUST_LIST_LIMIT && (entry & ~u64{1}) != task.robust_list; ++i) {
     u64 next = TRY(mem::read_user(mem::UserPtr<u64>(entry & ~u64{1})));

@@ -50,17 +50,20 @@ class FutexTest : public testing::Test {
   // A task whose body is `body`; it is left on the process's list when it ends.
   Task& spawn(std::function<void()> body) {
     auto* owned = new std::function<void()>(std::move(body));
-    Ref<Task> task = create_task(process, [](void* argument) {
-      auto* function = static_cast<std::function<void()>*>(argument);
-      (*function)();
-      delete function;
-    }, owned).release();
+    Ref<Task> task = create_task(
+                         process,
+                         [](void* argument) {
+                           auto* function = static_cast<std::function<void()>*>(argument);
+                           (*function)();
+                           delete function;
+                         },
+                         owned)
+                         .release();
     sched::start(task->thread);
     return *task;
   }
   i64 futex(u32& futex_word, int operation, u32 value, u64 timeout = 0, u32* word2 = nullptr, u32 value3 = 0) {
-    return sys_futex(reinterpret_cast<u64>(&futex_word), static_cast<u64>(operation), value, timeout,
-                     reinterpret_cast<u64>(word2), value3);
+    return sys_futex(reinterpret_cast<u64>(&futex_word), static_cast<u64>(operation), value, timeout, reinterpret_cast<u64>(word2), value3);
   }
   Ref<Process> process;
   alignas(8) u32 word = 0, other = 0;

@@ -230,8 +230,13 @@ HUSK_SYSCALL(prctl, int option, u64 argument, u64 argument3, u64, u64) {
     case PR_SET_NO_NEW_PRIVS: process.no_new_privileges = true; return 0;
     case PR_GET_NO_NEW_PRIVS: return process.no_new_privileges ? 1 : 0;
     case PR_CAPBSET_READ: return argument <= CAP_LAST_CAP ? Result<i64>(1) : Result<i64>(Error(EINVAL));
-    case PR_CAPBSET_DROP: case PR_SET_KEEPCAPS: case PR_SET_TIMERSLACK: case PR_SET_CHILD_SUBREAPER: return 0;
-    case PR_GET_KEEPCAPS: case PR_GET_SECCOMP: case PR_GET_SECUREBITS: return 0;
+    case PR_CAPBSET_DROP:
+    case PR_SET_KEEPCAPS:
+    case PR_SET_TIMERSLACK:
+    case PR_SET_CHILD_SUBREAPER: return 0;
+    case PR_GET_KEEPCAPS:
+    case PR_GET_SECCOMP:
+    case PR_GET_SECUREBITS: return 0;
     case PR_GET_TIMERSLACK: return 50000;
     case PR_CAP_AMBIENT: return argument == PR_CAP_AMBIENT_IS_SET && argument3 > CAP_LAST_CAP ? Result<i64>(Error(EINVAL)) : Result<i64>(0);
     case PR_GET_TID_ADDRESS: TRY(mem::write_user(mem::UserPtr<u64>(argument), task.clear_child_tid)); return 0;
@@ -254,8 +259,7 @@ Result<void> set_limit(u32 resource, const ResourceLimit& limit) {
 }
 
 __kernel_old_timeval timeval_of(u64 ns) {
-  return {static_cast<__kernel_long_t>(ns / time::kNsPerSecond),
-          static_cast<__kernel_long_t>(ns % time::kNsPerSecond / 1000)};
+  return {static_cast<__kernel_long_t>(ns / time::kNsPerSecond), static_cast<__kernel_long_t>(ns % time::kNsPerSecond / 1000)};
 }
 
 }  // namespace

@@ -124,11 +124,11 @@ Result<void> collect_strings(Program& program, const Configuration& from) {
   const mem::MemoryStatistics memory = mem::memory_statistics();
   u32 status = kCannotExecute;
   switch (error) {
-    case ENOENT: case ENOTDIR:
+    case ENOENT:
+    case ENOTDIR:
       status = kNotFound;
       if (!program.elf.interpreter.empty() && !program.interpreter_file) {
-        log(LogLevel::error, "%.*s needs the interpreter %s, which is not in the image", length, name.data(),
-            program.elf.interpreter.c_str());
+        log(LogLevel::error, "%.*s needs the interpreter %s, which is not in the image", length, name.data(), program.elf.interpreter.c_str());
       } else {
         log(LogLevel::error, "%s: no such file in the image", program.failed.c_str());
       }
@@ -137,9 +137,8 @@ Result<void> collect_strings(Program& program, const Configuration& from) {
     case ENOEXEC: log(LogLevel::error, "%s: not a program for x86-64 Linux", program.failed.c_str()); break;
     case ELIBBAD: log(LogLevel::error, "%s: the interpreter is not an ELF file for x86-64", program.elf.interpreter.c_str()); break;
     case ENOMEM:
-      log(LogLevel::error, "not enough memory: %.*s needs %llu KiB to start, the machine has %llu KiB free; use -m", length,
-          name.data(), static_cast<unsigned long long>(least_memory(program) / kKiB),
-          static_cast<unsigned long long>(memory.free / kKiB));
+      log(LogLevel::error, "not enough memory: %.*s needs %llu KiB to start, the machine has %llu KiB free; use -m", length, name.data(),
+          static_cast<unsigned long long>(least_memory(program) / kKiB), static_cast<unsigned long long>(memory.free / kKiB));
       break;
     default: log(LogLevel::error, "%.*s cannot be run: error %d", length, name.data(), error);
   }
@@ -186,7 +185,7 @@ Result<void> make_first_process(Ref<vfs::File> input, Ref<vfs::File> output, Ref
   Credentials& who = process->credentials;
   who.uid = who.euid = who.suid = from.uid;
   who.gid = who.egid = who.sgid = from.gid;
-  process->limits[3].soft = from.stack_limit;  // RLIMIT_STACK
+  process->limits[3].soft = from.stack_limit;       // RLIMIT_STACK
   process->files->limit = process->limits[7].soft;  // RLIMIT_NOFILE
   for (Ref<vfs::File>* file : {&input, &output, &error}) TRY(process->files->install(std::move(*file), false));
   Ref<Task> task = TRY(create_task(process, run_program, nullptr));
@@ -225,8 +224,7 @@ void init(const abi::BootInfo& info, u64 start_tsc, const Configuration& wanted)
   if (!init_vdso(info).ok()) HUSK_PANIC("the vDSO is not in the image's read-only data");
 }
 
-void start_init(vfs::Tree& root_tree, Ref<vfs::File> standard_input, Ref<vfs::File> standard_output,
-                Ref<vfs::File> standard_error) {
+void start_init(vfs::Tree& root_tree, Ref<vfs::File> standard_input, Ref<vfs::File> standard_output, Ref<vfs::File> standard_error) {
   machine.tree = &root_tree;
   Result<void> result = make_first_process(std::move(standard_input), std::move(standard_output), std::move(standard_error));
   if (result.ok()) return;

@@ -33,8 +33,7 @@ void init(const abi::BootInfo& info, u64 start_tsc, const Configuration& configu
 
 // Makes the first process and starts it: loads the program, opens descriptors 0 to 2. Errors end the machine with a message and
 // status 126 or 127. Runs on a thread that may block; returns once the program's first thread is runnable.
-void start_init(vfs::Tree& tree, Ref<vfs::File> standard_input, Ref<vfs::File> standard_output,
-                Ref<vfs::File> standard_error);
+void start_init(vfs::Tree& tree, Ref<vfs::File> standard_input, Ref<vfs::File> standard_output, Ref<vfs::File> standard_error);
 
 const Configuration& configuration();
 

@@ -68,10 +68,8 @@ Result<i64> poll_fds(u64 fds_at, u64 count, u64 deadline_ns) {
     items[i].result = 0;
     if (fds[i].fd < 0) continue;
     Result<Ref<vfs::File>> file = io_file(fds[i].fd);
-    if (file.ok())
-      items[i].file = file.release();
-    else
-      items[i].result = vfs::kInvalid;
+    if (file.ok()) items[i].file = file.release();
+    else items[i].result = vfs::kInvalid;
     have_invalid |= !file.ok();
   }
   size_t ready = TRY(wait_for(items, have_invalid, deadline_ns));
@@ -124,8 +122,7 @@ class FdSets {
   bool is_set(u32 set, u64 fd) { return (in(set)[fd / kWordBits] >> (fd % kWordBits) & 1) != 0; }
   Result<void> add(int fd) {
     u64 number = static_cast<u64>(fd);
-    u32 events = (is_set(0, number) ? u32{vfs::kIn} : 0) | (is_set(1, number) ? u32{vfs::kOut} : 0) |
-                 (is_set(2, number) ? kOtherEvents : 0);
+    u32 events = (is_set(0, number) ? u32{vfs::kIn} : 0) | (is_set(1, number) ? u32{vfs::kOut} : 0) | (is_set(2, number) ? kOtherEvents : 0);
     if (events == 0) return {};
     PollItem item{TRY(io_file(fd)), events, 0};
     TRY(items_.push_back(std::move(item)));
@@ -162,8 +159,8 @@ HUSK_SYSCALL(select, int count, u64 read, u64 write, u64 other, u64 timeout) {
     TimeVal value = TRY(mem::read_user(mem::UserPtr<TimeVal>(timeout)));
     if (value.seconds < 0 || value.microseconds < 0) return Error(EINVAL);
     u64 ns;
-    bool fits = checked_mul(static_cast<u64>(value.seconds), time::kNsPerSecond, &ns) &&
-                checked_add(ns, static_cast<u64>(value.microseconds) * 1000, &ns);
+    bool fits =
+        checked_mul(static_cast<u64>(value.seconds), time::kNsPerSecond, &ns) && checked_add(ns, static_cast<u64>(value.microseconds) * 1000, &ns);
     deadline_ns = !fits ? time::kForever : ns == 0 ? 0 : restartable_deadline(ns);
   }
   FdSets sets(read, write, other);
@@ -249,9 +246,7 @@ HUSK_SYSCALL(epoll_ctl, int epoll_fd, int operation, int fd, u64 event_at) {
   }
 }
 
-HUSK_SYSCALL(epoll_wait, int fd, u64 out, int maximum, int timeout_ms) {
-  return wait_for_epoll(fd, out, maximum, epoll_deadline(timeout_ms));
-}
+HUSK_SYSCALL(epoll_wait, int fd, u64 out, int maximum, int timeout_ms) { return wait_for_epoll(fd, out, maximum, epoll_deadline(timeout_ms)); }
 
 HUSK_SYSCALL(epoll_pwait, int fd, u64 out, int maximum, int timeout_ms, u64 mask, u64 mask_size) {
   u64 deadline_ns = epoll_deadline(timeout_ms);

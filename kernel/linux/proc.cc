@@ -194,9 +194,7 @@ constinit Tasks tasks;
 constinit Processes processes;
 
 Result<void> self_link(void*, String& out) { return print(out, "%d", current_process().pid); }
-Result<void> thread_self_link(void*, String& out) {
-  return print(out, "%d/task/%d", current_process().pid, current_task().tid);
-}
+Result<void> thread_self_link(void*, String& out) { return print(out, "%d/task/%d", current_process().pid, current_task().tid); }
 
 }  // namespace
 

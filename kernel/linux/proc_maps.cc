@@ -20,9 +20,9 @@ Result<void> maps_line(String& out, const mem::MappingInfo& m) {
   constexpr size_t kNameColumn = 73;
   size_t before = out.size();
   auto letter = [&](u32 bit, char c) { return (m.protection & bit) != 0 ? c : '-'; };
-  TRY(print(out, "%08llx-%08llx %c%c%c%c %08llx %02x:%02x %llu ", static_cast<ull>(m.start), static_cast<ull>(m.end),
-            letter(PROT_READ, 'r'), letter(PROT_WRITE, 'w'), letter(PROT_EXEC, 'x'), m.shared ? 's' : 'p',
-            static_cast<ull>(m.offset), major_of(m.device), minor_of(m.device), static_cast<ull>(m.inode)));
+  TRY(print(out, "%08llx-%08llx %c%c%c%c %08llx %02x:%02x %llu ", static_cast<ull>(m.start), static_cast<ull>(m.end), letter(PROT_READ, 'r'),
+            letter(PROT_WRITE, 'w'), letter(PROT_EXEC, 'x'), m.shared ? 's' : 'p', static_cast<ull>(m.offset), major_of(m.device), minor_of(m.device),
+            static_cast<ull>(m.inode)));
   if (m.name[0] != '\0') {
     int padding = static_cast<int>(kNameColumn - std::min(kNameColumn, out.size() - before));
     TRY(print(out, "%*s%s", padding, "", m.name));
@@ -50,11 +50,24 @@ Result<void> memory_use_lines(String& out, const MemoryUse& use) {
   struct {
     const char* name;
     u64 bytes;
-  } lines[] = {{"Rss", use.resident}, {"Pss", use.resident}, {"Pss_Dirty", use.private_dirty}, {"Shared_Clean", 0},
-               {"Shared_Dirty", use.shared}, {"Private_Clean", use.private_clean}, {"Private_Dirty", use.private_dirty},
-               {"Referenced", use.resident}, {"Anonymous", use.anonymous}, {"LazyFree", 0}, {"AnonHugePages", 0},
-               {"ShmemPmdMapped", 0}, {"FilePmdMapped", 0}, {"Shared_Hugetlb", 0}, {"Private_Hugetlb", 0}, {"Swap", 0},
-               {"SwapPss", 0}, {"Locked", 0}};
+  } lines[] = {{"Rss", use.resident},
+               {"Pss", use.resident},
+               {"Pss_Dirty", use.private_dirty},
+               {"Shared_Clean", 0},
+               {"Shared_Dirty", use.shared},
+               {"Private_Clean", use.private_clean},
+               {"Private_Dirty", use.private_dirty},
+               {"Referenced", use.resident},
+               {"Anonymous", use.anonymous},
+               {"LazyFree", 0},
+               {"AnonHugePages", 0},
+               {"ShmemPmdMapped", 0},
+               {"FilePmdMapped", 0},
+               {"Shared_Hugetlb", 0},
+               {"Private_Hugetlb", 0},
+               {"Swap", 0},
+               {"SwapPss", 0},
+               {"Locked", 0}};
   for (auto& line : lines) {
     char name[24];
     format_to(name, sizeof(name), "%s:", line.name);
@@ -84,8 +97,7 @@ Result<void> proc_smaps(void*, String& out) {
     MemoryUse use;
     use.add(m);
     TRY(maps_line(out, m));
-    TRY(print(out, "Size:           %8llu kB\nKernelPageSize:        4 kB\nMMUPageSize:           4 kB\n",
-              static_cast<ull>(use.size / kKiB)));
+    TRY(print(out, "Size:           %8llu kB\nKernelPageSize:        4 kB\nMMUPageSize:           4 kB\n", static_cast<ull>(use.size / kKiB)));
     TRY(memory_use_lines(out, use));
     TRY(out.append("THPeligible:           0\nVmFlags:"));
     constexpr const char* kFlags[] = {" rd", " wr", " ex"};

@@ -49,17 +49,15 @@ Result<void> stat_text(void* context, String& out) {
   const ImageLayout& layout = process.layout;
   SignalSets sets = signal_sets(process);
   u64 run_time = about_thread(context) && task->thread ? task->thread->run_time_ns() : process.run_time_ns();
-  TRY(print(out, "%d (%s) %c %d %d %d 0 -1 4194304 %llu 0 0 0 %llu 0 0 0 20 0 %u 0 %llu %llu %llu %llu ", task->tid, task->name,
-            state_of(*task), process.parent_pid, process.group, process.session, static_cast<ull>(space.fault_count()),
-            clock_ticks(run_time), process.task_count, clock_ticks(process.start_ns), static_cast<ull>(space.mapped_bytes()),
-            pages(space.resident_bytes()), static_cast<ull>(kUnlimited)));
+  TRY(print(out, "%d (%s) %c %d %d %d 0 -1 4194304 %llu 0 0 0 %llu 0 0 0 20 0 %u 0 %llu %llu %llu %llu ", task->tid, task->name, state_of(*task),
+            process.parent_pid, process.group, process.session, static_cast<ull>(space.fault_count()), clock_ticks(run_time), process.task_count,
+            clock_ticks(process.start_ns), static_cast<ull>(space.mapped_bytes()), pages(space.resident_bytes()), static_cast<ull>(kUnlimited)));
   TRY(print(out, "%llu %llu %llu 0 0 %llu %llu %llu %llu 0 0 0 17 0 0 0 0 0 0 ", static_cast<ull>(layout.code_start),
-            static_cast<ull>(layout.code_end), static_cast<ull>(layout.stack_start),
-            static_cast<ull>(task->pending.set() & 0x7fffffff), static_cast<ull>(task->signal_mask & 0x7fffffff),
-            static_cast<ull>(sets.ignored & 0x7fffffff), static_cast<ull>(sets.caught & 0x7fffffff)));
-  return print(out, "%llu %llu %llu %llu %llu %llu %llu 0\n", static_cast<ull>(layout.data_start),
-               static_cast<ull>(layout.data_end), static_cast<ull>(layout.heap_start),
-               static_cast<ull>(layout.arguments_start), static_cast<ull>(layout.arguments_end),
+            static_cast<ull>(layout.code_end), static_cast<ull>(layout.stack_start), static_cast<ull>(task->pending.set() & 0x7fffffff),
+            static_cast<ull>(task->signal_mask & 0x7fffffff), static_cast<ull>(sets.ignored & 0x7fffffff),
+            static_cast<ull>(sets.caught & 0x7fffffff)));
+  return print(out, "%llu %llu %llu %llu %llu %llu %llu 0\n", static_cast<ull>(layout.data_start), static_cast<ull>(layout.data_end),
+               static_cast<ull>(layout.heap_start), static_cast<ull>(layout.arguments_start), static_cast<ull>(layout.arguments_end),
                static_cast<ull>(layout.environment_start), static_cast<ull>(layout.environment_end));
 }
 
@@ -73,10 +71,9 @@ Result<void> statm_text(void*, String& out) {
 Result<void> status_identity(String& out, const Process& process, const Task& task) {
   const Credentials& who = process.credentials;
   TRY(print(out, "Name:\t%s\nUmask:\t%04o\nState:\t%s\nTgid:\t%d\nNgid:\t0\nPid:\t%d\nPPid:\t%d\nTracerPid:\t0\n", task.name,
-            process.file_context->umask, state_of(task) == 'R' ? "R (running)" : "S (sleeping)", process.pid, task.tid,
-            process.parent_pid));
-  TRY(print(out, "Uid:\t%u\t%u\t%u\t%u\nGid:\t%u\t%u\t%u\t%u\nFDSize:\t64\nGroups:\t", who.uid, who.euid, who.suid, who.euid,
-            who.gid, who.egid, who.sgid, who.egid));
+            process.file_context->umask, state_of(task) == 'R' ? "R (running)" : "S (sleeping)", process.pid, task.tid, process.parent_pid));
+  TRY(print(out, "Uid:\t%u\t%u\t%u\t%u\nGid:\t%u\t%u\t%u\t%u\nFDSize:\t64\nGroups:\t", who.uid, who.euid, who.suid, who.euid, who.gid, who.egid,
+            who.sgid, who.egid));
   for (u32 group : who.groups) TRY(print(out, "%u ", group));
   return print(out, "\nNStgid:\t%d\nNSpid:\t%d\nNSpgid:\t%d\nNSsid:\t%d\n", process.pid, task.tid, process.group, process.session);
 }
@@ -87,11 +84,22 @@ Result<void> status_memory(String& out, const Process& process) {
   struct {
     const char* name;
     u64 bytes;
-  } lines[] = {{"VmPeak", space.mapped_bytes()}, {"VmSize", space.mapped_bytes()}, {"VmLck", 0}, {"VmPin", 0},
-               {"VmHWM", space.peak_resident_bytes()}, {"VmRSS", space.resident_bytes()},
-               {"RssAnon", sizes.resident_anonymous}, {"RssFile", sizes.resident_file}, {"RssShmem", sizes.resident_shared},
-               {"VmData", sizes.data}, {"VmStk", sizes.stack}, {"VmExe", process.layout.code_end - process.layout.code_start},
-               {"VmLib", sizes.text}, {"VmPTE", 0}, {"VmSwap", 0}, {"HugetlbPages", 0}};
+  } lines[] = {{"VmPeak", space.mapped_bytes()},
+               {"VmSize", space.mapped_bytes()},
+               {"VmLck", 0},
+               {"VmPin", 0},
+               {"VmHWM", space.peak_resident_bytes()},
+               {"VmRSS", space.resident_bytes()},
+               {"RssAnon", sizes.resident_anonymous},
+               {"RssFile", sizes.resident_file},
+               {"RssShmem", sizes.resident_shared},
+               {"VmData", sizes.data},
+               {"VmStk", sizes.stack},
+               {"VmExe", process.layout.code_end - process.layout.code_start},
+               {"VmLib", sizes.text},
+               {"VmPTE", 0},
+               {"VmSwap", 0},
+               {"HugetlbPages", 0}};
   for (auto& line : lines) TRY(print(out, "%s:\t%8llu kB\n", line.name, kib(line.bytes)));
   return {};
 }
@@ -107,9 +115,11 @@ Result<void> status_text(void* context, String& out) {
   struct {
     const char* name;
     u64 set;
-  } masks[] = {{"SigPnd", task->pending.set()}, {"ShdPnd", process.pending.set()}, {"SigBlk", task->signal_mask},
-               {"SigIgn", sets.ignored}, {"SigCgt", sets.caught}, {"CapInh", 0}, {"CapPrm", 0x1ffffffffff},
-               {"CapEff", 0x1ffffffffff}, {"CapBnd", 0x1ffffffffff}, {"CapAmb", 0}};
+  } masks[] = {{"SigPnd", task->pending.set()}, {"ShdPnd", process.pending.set()},
+               {"SigBlk", task->signal_mask},   {"SigIgn", sets.ignored},
+               {"SigCgt", sets.caught},         {"CapInh", 0},
+               {"CapPrm", 0x1ffffffffff},       {"CapEff", 0x1ffffffffff},
+               {"CapBnd", 0x1ffffffffff},       {"CapAmb", 0}};
   for (auto& mask : masks) TRY(print(out, "%s:\t%016llx\n", mask.name, static_cast<ull>(mask.set)));
   return out.append(
       "NoNewPrivs:\t0\nSeccomp:\t0\nSeccomp_filters:\t0\nSpeculation_Store_Bypass:\tunknown\nCpus_allowed:\t1\n"
@@ -152,11 +162,10 @@ Result<void> limits_text(void*, String& out) {
     const char* unit;
   };
   constexpr Limit kLimits[kResourceLimits] = {
-      {"Max cpu time", "seconds"}, {"Max file size", "bytes"}, {"Max data size", "bytes"}, {"Max stack size", "bytes"},
-      {"Max core file size", "bytes"}, {"Max resident set", "bytes"}, {"Max processes", "processes"},
-      {"Max open files", "files"}, {"Max locked memory", "bytes"}, {"Max address space", "bytes"}, {"Max file locks", "locks"},
-      {"Max pending signals", "signals"}, {"Max msgqueue size", "bytes"}, {"Max nice priority", ""},
-      {"Max realtime priority", ""}, {"Max realtime timeout", "us"}};
+      {"Max cpu time", "seconds"},     {"Max file size", "bytes"},     {"Max data size", "bytes"},     {"Max stack size", "bytes"},
+      {"Max core file size", "bytes"}, {"Max resident set", "bytes"},  {"Max processes", "processes"}, {"Max open files", "files"},
+      {"Max locked memory", "bytes"},  {"Max address space", "bytes"}, {"Max file locks", "locks"},    {"Max pending signals", "signals"},
+      {"Max msgqueue size", "bytes"},  {"Max nice priority", ""},      {"Max realtime priority", ""},  {"Max realtime timeout", "us"}};
   TRY(print(out, "%-25s %-20s %-20s %-10s\n", "Limit", "Soft Limit", "Hard Limit", "Units"));
   for (u32 i = 0; i < kResourceLimits; ++i) {
     TRY(print(out, "%-25s ", kLimits[i].name));
@@ -182,21 +191,36 @@ Result<void> mountinfo_text(void*, String& out) {
 }
 
 Result<void> executable_link(void*, String& out) { return out.append(init_process().executable); }
-Result<void> directory_link(void*, String& out) {
-  return out.append(TRY(tree().path_of(init_process().file_context->working_directory)));
-}
+Result<void> directory_link(void*, String& out) { return out.append(TRY(tree().path_of(init_process().file_context->working_directory))); }
 Result<void> root_link(void*, String& out) { return out.append(TRY(tree().path_of(init_process().file_context->root))); }
 
-constexpr MadeText kTexts[] = {
-    {"stat", stat_text}, {"statm", statm_text}, {"status", status_text}, {"cmdline", cmdline_text}, {"environ", environ_text},
-    {"auxv", auxv_text}, {"comm", comm_text, Writable::yes}, {"limits", limits_text}, {"maps", proc_maps},
-    {"smaps", proc_smaps}, {"smaps_rollup", proc_smaps_rollup}, {"mounts", mounts_text}, {"mountinfo", mountinfo_text}};
-constexpr ConstantText kConstants[] = {
-    {"cgroup", "0::/\n"}, {"oom_score", "0\n"}, {"oom_score_adj", "0\n", Writable::yes}, {"oom_adj", "0\n", Writable::yes},
-    {"coredump_filter", "00000033\n", Writable::yes}, {"loginuid", "4294967295"}, {"sessionid", "4294967295"},
-    {"personality", "00000000\n"}, {"wchan", "0"}, {"schedstat", "0 0 0\n"}, {"setgroups", "allow\n"},
-    {"uid_map", "         0          0 4294967295\n"}, {"gid_map", "         0          0 4294967295\n"},
-    {"io", "rchar: 0\nwchar: 0\nsyscr: 0\nsyscw: 0\nread_bytes: 0\nwrite_bytes: 0\ncancelled_write_bytes: 0\n"}};
+constexpr MadeText kTexts[] = {{"stat", stat_text},
+                               {"statm", statm_text},
+                               {"status", status_text},
+                               {"cmdline", cmdline_text},
+                               {"environ", environ_text},
+                               {"auxv", auxv_text},
+                               {"comm", comm_text, Writable::yes},
+                               {"limits", limits_text},
+                               {"maps", proc_maps},
+                               {"smaps", proc_smaps},
+                               {"smaps_rollup", proc_smaps_rollup},
+                               {"mounts", mounts_text},
+                               {"mountinfo", mountinfo_text}};
+constexpr ConstantText kConstants[] = {{"cgroup", "0::/\n"},
+                                       {"oom_score", "0\n"},
+                                       {"oom_score_adj", "0\n", Writable::yes},
+                                       {"oom_adj", "0\n", Writable::yes},
+                                       {"coredump_filter", "00000033\n", Writable::yes},
+                                       {"loginuid", "4294967295"},
+                                       {"sessionid", "4294967295"},
+                                       {"personality", "00000000\n"},
+                                       {"wchan", "0"},
+                                       {"schedstat", "0 0 0\n"},
+                                       {"setgroups", "allow\n"},
+                                       {"uid_map", "         0          0 4294967295\n"},
+                                       {"gid_map", "         0          0 4294967295\n"},
+                                       {"io", "rchar: 0\nwchar: 0\nsyscr: 0\nsyscw: 0\nread_bytes: 0\nwrite_bytes: 0\ncancelled_write_bytes: 0\n"}};
 
 }  // namespace
 

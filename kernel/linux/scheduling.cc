@@ -34,7 +34,11 @@ bool is_real_time(int policy) { return policy == SCHED_FIFO || policy == SCHED_R
 
 Result<void> check_policy(int policy) {
   switch (policy) {
-    case SCHED_NORMAL: case SCHED_BATCH: case SCHED_IDLE: case SCHED_FIFO: case SCHED_RR: return {};
+    case SCHED_NORMAL:
+    case SCHED_BATCH:
+    case SCHED_IDLE:
+    case SCHED_FIFO:
+    case SCHED_RR: return {};
     default: return Error(EINVAL);
   }
 }

@@ -19,9 +19,7 @@ namespace {
 
 constexpr u64 kSaNoDefer = 0x40000000, kSaResetHand = 0x80000000, kSaRestart = 0x10000000;
 
-bool can_take(const Task& task, int number) {
-  return !task.killed && (task.signal_mask & signal_bit(number)) == 0;
-}
+bool can_take(const Task& task, int number) { return !task.killed && (task.signal_mask & signal_bit(number)) == 0; }
 
 // A signal that is ignored vanishes when it is sent, unless it is blocked: sigtimedwait may want it.
 bool vanishes(const Process& process, u64 mask, int number) {
@@ -30,9 +28,7 @@ bool vanishes(const Process& process, u64 mask, int number) {
 
 // --- interrupted system calls ------------------------------------------------------------------------------------------
 
-bool was_interrupted(const TrapFrame& frame) {
-  return frame.orig_rax < kSyscallSlots && static_cast<i64>(frame.rax) == -EINTR;
-}
+bool was_interrupted(const TrapFrame& frame) { return frame.orig_rax < kSyscallSlots && static_cast<i64>(frame.rax) == -EINTR; }
 
 // No handler ran: the call goes on as if nothing had happened.
 void repeat_call(Task& task, TrapFrame& frame) {
@@ -139,9 +135,7 @@ void before_return(TrapFrame& frame) {
   if (signal_pending(task)) task.thread->interrupt();
 }
 
-bool signal_pending(const Task& task) {
-  return ((task.pending.set() | task.process->pending.set()) & ~task.signal_mask) != 0;
-}
+bool signal_pending(const Task& task) { return ((task.pending.set() | task.process->pending.set()) & ~task.signal_mask) != 0; }
 
 void set_signal_mask(u64 mask) {
   Task& task = current_task();

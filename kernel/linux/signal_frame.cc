@@ -138,8 +138,7 @@ Result<void> pop_vector_state(u64 address) {
   SoftwareBytes software;
   memcpy(&software, buffer.area() + kSoftwareOffset, sizeof(software));
   const u32 state_size = sched::xsave_size();
-  bool extended = software.magic1 == kMagic1 && software.state_size == state_size &&
-                  software.extended_size == VectorBuffer::size();
+  bool extended = software.magic1 == kMagic1 && software.state_size == state_size && software.extended_size == VectorBuffer::size();
   if (extended) {
     TRY(mem::copy_from_user(buffer.area() + kLegacySize, address + kLegacySize, VectorBuffer::size() - kLegacySize));
     extended = memcmp(buffer.area() + state_size, &kMagic2, sizeof(kMagic2)) == 0;
@@ -153,8 +152,7 @@ Result<void> pop_vector_state(u64 address) {
 
 u64 signal_frame_size_max() { return align_up(sizeof(Frame) + VectorBuffer::size() + 64 + 16 + kRedZone, 16); }
 
-Result<void> push_signal_frame(Task& task, TrapFrame& frame, const SignalInfo& info, const SignalAction& action,
-                               u64 mask_to_restore) {
+Result<void> push_signal_frame(Task& task, TrapFrame& frame, const SignalInfo& info, const SignalAction& action, u64 mask_to_restore) {
   if ((action.flags & kSaRestorer) == 0) return Error(EFAULT);  // as on x86-64 Linux
   const u64 vector_state = align_down(stack_for_handler(task, frame, action) - VectorBuffer::size(), 64);
   const u64 stack_pointer = align_down(vector_state - sizeof(Frame), 16) - 8;

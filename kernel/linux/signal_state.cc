@@ -10,21 +10,31 @@ struct PendingSignals::Item : ListNode<PendingTag> {
 namespace {
 constexpr u32 kQueuedMax = 8192;  // as RLIMIT_SIGPENDING
 constexpr int kRealTimeFirst = 32;
-constexpr u64 kSynchronous = signal_bit(SIGSEGV) | signal_bit(SIGBUS) | signal_bit(SIGILL) | signal_bit(SIGTRAP) |
-                             signal_bit(SIGFPE) | signal_bit(SIGSYS);
+constexpr u64 kSynchronous =
+    signal_bit(SIGSEGV) | signal_bit(SIGBUS) | signal_bit(SIGILL) | signal_bit(SIGTRAP) | signal_bit(SIGFPE) | signal_bit(SIGSYS);
 }  // namespace
 
 DefaultAction default_action(int number) {
   switch (number) {
-    case SIGCHLD: case SIGURG: case SIGWINCH: case SIGCONT:
-      return DefaultAction::ignore;
-    case SIGSTOP: case SIGTSTP: case SIGTTIN: case SIGTTOU:
-      return DefaultAction::stop;
-    case SIGQUIT: case SIGILL: case SIGTRAP: case SIGABRT: case SIGBUS: case SIGFPE: case SIGSEGV: case SIGXCPU:
-    case SIGXFSZ: case SIGSYS:
-      return DefaultAction::dump;
-    default:
-      return DefaultAction::terminate;
+    case SIGCHLD:
+    case SIGURG:
+    case SIGWINCH:
+    case SIGCONT: return DefaultAction::ignore;
+    case SIGSTOP:
+    case SIGTSTP:
+    case SIGTTIN:
+    case SIGTTOU: return DefaultAction::stop;
+    case SIGQUIT:
+    case SIGILL:
+    case SIGTRAP:
+    case SIGABRT:
+    case SIGBUS:
+    case SIGFPE:
+    case SIGSEGV:
+    case SIGXCPU:
+    case SIGXFSZ:
+    case SIGSYS: return DefaultAction::dump;
+    default: return DefaultAction::terminate;
   }
 }
 
@@ -78,8 +88,7 @@ bool PendingSignals::take(u64 wanted, SignalInfo* info) {
 
 void PendingSignals::discard(u64 signals) {
   SignalInfo ignored;
-  while (take(signals, &ignored)) {
-  }
+  while (take(signals, &ignored)) {}
 }
 
 }  // namespace husk::linux

@@ -19,10 +19,23 @@ constexpr u64 kUnblockable = signal_bit(SIGKILL) | signal_bit(SIGSTOP);
 struct SignalInfo {
   int number = 0, error = 0, code = 0, pad = 0;
   union Fields {
-    struct { int pid; u32 uid; u64 value; } sender;               // kill, sigqueue
-    struct { int id, overrun; u64 value; } timer;                 // SI_TIMER
-    struct { u64 address; } fault;                                // SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP
-    struct { int pid; u32 uid; int status; } child;
+    struct {
+      int pid;
+      u32 uid;
+      u64 value;
+    } sender;  // kill, sigqueue
+    struct {
+      int id, overrun;
+      u64 value;
+    } timer;  // SI_TIMER
+    struct {
+      u64 address;
+    } fault;  // SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP
+    struct {
+      int pid;
+      u32 uid;
+      int status;
+    } child;
     u8 bytes[112];
   } fields = {.bytes = {}};
 };

@@ -58,9 +58,7 @@ class SignalFile final : public vfs::File {
 
  private:
   static u64 pending() { return current_task().pending.set() | current_process().pending.set(); }
-  bool take(SignalInfo* info) {
-    return current_task().pending.take(wanted_, info) || current_process().pending.take(wanted_, info);
-  }
+  bool take(SignalInfo* info) { return current_task().pending.take(wanted_, info) || current_process().pending.take(wanted_, info); }
   u64 wanted_;
 };
 

@@ -24,8 +24,14 @@ using vfs::IoSegment;
 
 constexpr u32 kUnix = 1, kTypeMask = 0xf;
 enum MessageFlags : u32 {
-  kPeek = 0x2, kControlTruncated = 0x8, kTruncated = 0x20, kDontWait = 0x40, kWaitAll = 0x100,
-  kNoSignal = 0x4000, kWaitForOne = 0x10000, kCloseOnExec = 0x40000000,
+  kPeek = 0x2,
+  kControlTruncated = 0x8,
+  kTruncated = 0x20,
+  kDontWait = 0x40,
+  kWaitAll = 0x100,
+  kNoSignal = 0x4000,
+  kWaitForOne = 0x10000,
+  kCloseOnExec = 0x40000000,
 };
 constexpr int kSocketLevel = SOL_SOCKET, kRights = 1, kCredentials = 2;
 constexpr size_t kFilesMax = 253;  // SCM_MAX_FD
@@ -85,10 +91,8 @@ Result<void> read_control(u64 address, u64 size, Vec<Ref<vfs::File>>& files) {
     ControlHeader header;
     memcpy(&header, rest.data(), sizeof(header));
     if (header.size < sizeof(header) || header.size > rest.size()) return Error(EINVAL);
-    if (header.level == kSocketLevel && header.type == kRights)
-      TRY(take_rights(rest.subspan(sizeof(header), header.size - sizeof(header)), files));
-    else if (header.level == kSocketLevel && header.type != kCredentials)
-      return Error(EINVAL);
+    if (header.level == kSocketLevel && header.type == kRights) TRY(take_rights(rest.subspan(sizeof(header), header.size - sizeof(header)), files));
+    else if (header.level == kSocketLevel && header.type != kCredentials) return Error(EINVAL);
     rest = rest.subspan(std::min<u64>(align_up(header.size, 8), rest.size()));
   }
   return {};
@@ -160,8 +164,7 @@ Result<i64> receive_message(vfs::File& socket, MessageHeader& header, u32 flags)
   header.flags = message.flags & (kTruncated | kControlTruncated);
   bool close_on_exec = (flags & kCloseOnExec) != 0;
   if (close_on_exec) header.flags |= kCloseOnExec;
-  header.control_size =
-      TRY(write_rights(header.control, header.control != 0 ? header.control_size : 0, files, close_on_exec, &header.flags));
+  header.control_size = TRY(write_rights(header.control, header.control != 0 ? header.control_size : 0, files, close_on_exec, &header.flags));
   header.name_size = 0;
   return static_cast<i64>(size);
 }
@@ -239,7 +242,8 @@ HUSK_SYSCALL(recvmmsg, int fd, mem::UserPtr<MultiHeader> headers, u32 count, u32
   while (done < std::min<i64>(count, kSegmentsMax)) {
     u64 at = (headers + done).address;
     Result<i64> got = receive_at(*socket, at, flags & ~u32{kWaitForOne});
-    if (got.ok()) got = mem::write_user(mem::UserPtr<u32>(at + offsetof(MultiHeader, size)), static_cast<u32>(*got)).ok() ? *got : Result<i64>(Error(EFAULT));
+    if (got.ok())
+      got = mem::write_user(mem::UserPtr<u32>(at + offsetof(MultiHeader, size)), static_cast<u32>(*got)).ok() ? *got : Result<i64>(Error(EFAULT));
     if (!got.ok()) return done > 0 ? Result<i64>(done) : got.error();
     ++done;
     if ((flags & kWaitForOne) != 0) flags |= kDontWait;

@@ -56,8 +56,7 @@ Result<StackImage> build_stack(const StackRequest& request) {
   image.arguments_start = image.arguments_end - text_size(request.arguments);
   const u64 platform = align_down(image.arguments_start - request.gap, 16) - 16;
   const u64 random = platform - sizeof(request.random);
-  const u64 words = 1 + request.arguments.size() + 1 + request.environment.size() + 1 +
-                    2 * (request.auxiliary.size() + 4);
+  const u64 words = 1 + request.arguments.size() + 1 + request.environment.size() + 1 + 2 * (request.auxiliary.size() + 4);
   image.stack_pointer = align_down(random - words * sizeof(u64), 16);
   TRY(image.bytes.resize(request.top - image.stack_pointer));
 
@@ -73,8 +72,7 @@ Result<StackImage> build_stack(const StackRequest& request) {
   const AuxiliaryEntry own[] = {{AT_RANDOM, random}, {AT_EXECFN, executable}, {AT_PLATFORM, platform}, {AT_NULL, 0}};
   vectors.bytes(own, sizeof(own));
   TRY(image.auxiliary_vector.resize(vectors.at() - auxiliary_start));
-  memcpy(image.auxiliary_vector.data(), &image.bytes[auxiliary_start - image.stack_pointer],
-         image.auxiliary_vector.size());
+  memcpy(image.auxiliary_vector.data(), &image.bytes[auxiliary_start - image.stack_pointer], image.auxiliary_vector.size());
 
   Writer(image, random).bytes(request.random, sizeof(request.random));
   Writer(image, platform).text(kPlatform);

@@ -18,12 +18,12 @@ struct AuxiliaryEntry {
 };
 
 struct StackRequest {
-  u64 top = 0;                              // end of the stack's mapping
-  u64 gap = 0;                              // random bytes between strings and vectors, below 8 KiB
+  u64 top = 0;  // end of the stack's mapping
+  u64 gap = 0;  // random bytes between strings and vectors, below 8 KiB
   std::span<const String> arguments, environment;
-  std::string_view executable;              // AT_EXECFN
+  std::string_view executable;                // AT_EXECFN
   std::span<const AuxiliaryEntry> auxiliary;  // without AT_RANDOM, AT_EXECFN, AT_PLATFORM and AT_NULL: added here
-  u8 random[16] = {};                       // AT_RANDOM
+  u8 random[16] = {};                         // AT_RANDOM
 };
 
 struct StackImage {

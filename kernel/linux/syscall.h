@@ -36,10 +36,9 @@ template <typename... A>
 
 }  // namespace husk::linux
 
-#define HUSK_SYSCALL(name, ...)                                                                 \
-  static ::husk::Result<::husk::i64> name##_body(__VA_ARGS__);                                  \
-  extern "C" ::husk::i64 sys_##name(::husk::u64 a, ::husk::u64 b, ::husk::u64 c, ::husk::u64 d, \
-                                    ::husk::u64 e, ::husk::u64 f) {                             \
-    return ::husk::linux::call_body(name##_body, a, b, c, d, e, f);                             \
-  }                                                                                             \
+#define HUSK_SYSCALL(name, ...)                                                                                                 \
+  static ::husk::Result<::husk::i64> name##_body(__VA_ARGS__);                                                                  \
+  extern "C" ::husk::i64 sys_##name(::husk::u64 a, ::husk::u64 b, ::husk::u64 c, ::husk::u64 d, ::husk::u64 e, ::husk::u64 f) { \
+    return ::husk::linux::call_body(name##_body, a, b, c, d, e, f);                                                             \
+  }                                                                                                                             \
   static ::husk::Result<::husk::i64> name##_body(__VA_ARGS__)

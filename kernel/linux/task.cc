@@ -137,8 +137,7 @@ Result<u64> read_timespec_ns(u64 address) {
   auto spec = TRY(mem::read_user(mem::UserPtr<__kernel_timespec>(address)));
   if (spec.tv_sec < 0 || spec.tv_nsec < 0 || spec.tv_nsec >= 1'000'000'000) return Error(EINVAL);
   u64 ns;
-  if (!checked_mul(static_cast<u64>(spec.tv_sec), time::kNsPerSecond, &ns) ||
-      !checked_add(ns, static_cast<u64>(spec.tv_nsec), &ns)) {
+  if (!checked_mul(static_cast<u64>(spec.tv_sec), time::kNsPerSecond, &ns) || !checked_add(ns, static_cast<u64>(spec.tv_nsec), &ns)) {
     return time::kForever;
   }
   return ns;

@@ -65,7 +65,7 @@ struct Process : RefCounted<Process> {
   PendingSignals pending;  // for the process as a whole
   Credentials credentials;
   ResourceLimit limits[kResourceLimits];
-  String executable;        // absolute path: /proc/self/exe
+  String executable;  // absolute path: /proc/self/exe
   vfs::Path executable_path;
   ImageLayout layout;
   Vec<u8> auxiliary_vector;  // as on the stack: pairs of u64
@@ -74,8 +74,8 @@ struct Process : RefCounted<Process> {
   int parent_death_signal = 0;
   bool dumpable = true, no_new_privileges = false;
   bool exiting = false;
-  u32 exit_status = 0;       // as wait4 shows it
-  u64 start_ns = 0;          // monotonic
+  u32 exit_status = 0;  // as wait4 shows it
+  u64 start_ns = 0;     // monotonic
   List<PosixTimer, PosixTimerTag> timers;
   int next_timer_id = 0;
   PosixTimer* interval_timers[3] = {};  // setitimer, alarm: ITIMER_REAL, VIRTUAL, PROF
@@ -94,18 +94,18 @@ struct Task : RefCounted<Task>, ListNode<TaskTag> {
   int tid = 0;
   Ref<Process> process;
   Ref<sched::Thread> thread;
-  u64 signal_mask = 0;         // bit n-1 is signal n, as in the ABI
-  u64 saved_mask = 0;          // sigsuspend, ppoll, pselect, epoll_pwait: put back when the handler returns
+  u64 signal_mask = 0;  // bit n-1 is signal n, as in the ABI
+  u64 saved_mask = 0;   // sigsuspend, ppoll, pselect, epoll_pwait: put back when the handler returns
   bool saved_mask_valid = false;
-  PendingSignals pending;      // for this thread
+  PendingSignals pending;  // for this thread
   AlternateStack alternate_stack;
   u64 set_child_tid = 0, clear_child_tid = 0;  // addresses: CLONE_CHILD_SETTID, CLONE_CHILD_CLEARTID
-  u64 robust_list = 0;         // address, set_robust_list(2)
-  u64 rseq_area = 0;           // address, rseq(2)
+  u64 robust_list = 0;                         // address, set_robust_list(2)
+  u64 rseq_area = 0;                           // address, rseq(2)
   u32 rseq_size = 0, rseq_signature = 0;
-  char name[16] = "";          // comm
+  char name[16] = "";  // comm
   RestartState restart;
-  bool killed = false;         // must leave at the next chance: exit_group, execve in another thread
+  bool killed = false;  // must leave at the next chance: exit_group, execve in another thread
   u64 minor_faults = 0;
   u64 trap_vector = 0, trap_error = 0, trap_address = 0;  // of the last fault, for signal frames
 };
@@ -116,12 +116,12 @@ inline FdTable& current_files() { return *current_process().files; }
 inline Result<Ref<vfs::File>> current_file(int fd) { return current_files().get(fd); }
 inline mem::AddressSpace& current_space() { return *current_process().space; }
 inline FileContext& current_file_context() { return *current_process().file_context; }
-Process& init_process();                 // the first and, for now, only process: for /proc
+Process& init_process();  // the first and, for now, only process: for /proc
 Task* find_task(int tid);
-vfs::Tree& tree();                       // the one tree of this machine
+vfs::Tree& tree();  // the one tree of this machine
 
 // --- helpers for system calls with paths ------------------------------------------------------------------------------
-Result<String> user_path(u64 address);           // ENAMETOOLONG; empty is allowed (AT_EMPTY_PATH), see below
+Result<String> user_path(u64 address);               // ENAMETOOLONG; empty is allowed (AT_EMPTY_PATH), see below
 Result<vfs::Path> base_directory(int directory_fd);  // AT_FDCWD: working directory; EBADF, ENOTDIR
 // Deadline (monotonic ns, time::kForever for "never") of a call that waits for a relative time. Stays the same when the call is restarted.
 u64 restartable_deadline(u64 relative_ns);
@@ -142,8 +142,8 @@ class TemporaryMask {
   // Call with whether the wait was interrupted (EINTR).
   static void end(bool interrupted);
 };
-bool signal_pending(const Task& task);  // an unblocked one
-void set_signal_mask(u64 mask);         // of the current task; delivers what it unblocks at the exit to the program
+bool signal_pending(const Task& task);      // an unblocked one
+void set_signal_mask(u64 mask);             // of the current task; delivers what it unblocks at the exit to the program
 void force_signal(const SignalInfo& info);  // a fault of the current task: cannot be blocked or ignored
 
 // --- life and death -------------------------------------------------------------------------------------------------------

@@ -78,8 +78,7 @@ HUSK_SYSCALL(clone3, u64 arguments_at, u64 size) {
   TRY(mem::copy_from_user(&arguments, arguments_at, size < sizeof(arguments) ? size : sizeof(arguments)));
   if ((arguments.flags & (CLONE_DETACHED | CSIGNAL)) != 0) return Error(EINVAL);
   if ((arguments.stack == 0) != (arguments.stack_size == 0)) return Error(EINVAL);
-  CloneRequest request{arguments.flags, arguments.stack + arguments.stack_size, arguments.parent_tid,
-                       arguments.child_tid, arguments.tls};
+  CloneRequest request{arguments.flags, arguments.stack + arguments.stack_size, arguments.parent_tid, arguments.child_tid, arguments.tls};
   return clone_thread(request);
 }
 
@@ -97,9 +96,7 @@ HUSK_SYSCALL(arch_prctl, int code, u64 address) {
       if (address >= kUserEnd) return Error(EPERM);
       sched::set_fs_base(address);
       return 0;
-    case ARCH_GET_FS:
-      TRY(mem::write_user(mem::UserPtr<u64>(address), sched::get_fs_base()));
-      return 0;
+    case ARCH_GET_FS: TRY(mem::write_user(mem::UserPtr<u64>(address), sched::get_fs_base())); return 0;
     default:  // GS is the kernel's; CET and LAM are not there
       return Error(EINVAL);
   }

@@ -22,18 +22,20 @@ struct PosixTimer : ListNode<PosixTimerTag>, time::Timer {
   Process& process;
   int clock;
   int id = 0;
-  int signal = SIGALRM;        // 0: none
-  int tid = 0;                 // SIGEV_THREAD_ID: to this thread
-  bool information = false;    // SI_TIMER with id and value (timer_create), else SI_KERNEL
-  u64 value = 0;               // sigev_value
-  u64 expiry_ns = 0;           // on its clock; 0: not set
+  int signal = SIGALRM;      // 0: none
+  int tid = 0;               // SIGEV_THREAD_ID: to this thread
+  bool information = false;  // SI_TIMER with id and value (timer_create), else SI_KERNEL
+  u64 value = 0;             // sigev_value
+  u64 expiry_ns = 0;         // on its clock; 0: not set
   u64 interval_ns = 0;
   int overrun = 0, reported_overrun = 0;
 
   u64 now() const {
     switch (clock) {
       case CLOCK_PROCESS_CPUTIME_ID: return process.run_time_ns();
-      case CLOCK_REALTIME: case CLOCK_REALTIME_ALARM: case CLOCK_TAI: return time::realtime_ns();
+      case CLOCK_REALTIME:
+      case CLOCK_REALTIME_ALARM:
+      case CLOCK_TAI: return time::realtime_ns();
       default: return time::monotonic_ns();
     }
   }
@@ -110,9 +112,13 @@ TimeSpecs specs_of(const PosixTimer& timer) { return {timespec_of(timer.interval
 
 Result<void> check_clock(int clock) {
   switch (clock) {
-    case CLOCK_REALTIME: case CLOCK_MONOTONIC: case CLOCK_BOOTTIME: case CLOCK_PROCESS_CPUTIME_ID: case CLOCK_TAI:
-    case CLOCK_REALTIME_ALARM: case CLOCK_BOOTTIME_ALARM:
-      return {};
+    case CLOCK_REALTIME:
+    case CLOCK_MONOTONIC:
+    case CLOCK_BOOTTIME:
+    case CLOCK_PROCESS_CPUTIME_ID:
+    case CLOCK_TAI:
+    case CLOCK_REALTIME_ALARM:
+    case CLOCK_BOOTTIME_ALARM: return {};
     case CLOCK_THREAD_CPUTIME_ID: return Error(ENOTSUP);
     default: return Error(EINVAL);
   }
@@ -126,7 +132,8 @@ Result<void> apply_event(PosixTimer& timer, const Event& event) {
       if (find_task(event.tid) == nullptr) return Error(EINVAL);
       timer.tid = event.tid;
       break;
-    case SIGEV_SIGNAL: case SIGEV_THREAD: break;
+    case SIGEV_SIGNAL:
+    case SIGEV_THREAD: break;
     default: return Error(EINVAL);
   }
   if (event.signal < 1 || event.signal > kSignalMax) return Error(EINVAL);

@@ -25,16 +25,15 @@ struct FlagName {
   u64 bit;
   const char* name;
 };
-constexpr FlagName kOpenFlags[] = {
-    {O_CREAT, "O_CREAT"}, {O_EXCL, "O_EXCL"}, {O_TRUNC, "O_TRUNC"}, {O_APPEND, "O_APPEND"}, {O_NONBLOCK, "O_NONBLOCK"},
-    {O_CLOEXEC, "O_CLOEXEC"}, {O_DIRECTORY, "O_DIRECTORY"}, {O_NOFOLLOW, "O_NOFOLLOW"}, {0x200000, "O_PATH"}};
+constexpr FlagName kOpenFlags[] = {{O_CREAT, "O_CREAT"},         {O_EXCL, "O_EXCL"},         {O_TRUNC, "O_TRUNC"},
+                                   {O_APPEND, "O_APPEND"},       {O_NONBLOCK, "O_NONBLOCK"}, {O_CLOEXEC, "O_CLOEXEC"},
+                                   {O_DIRECTORY, "O_DIRECTORY"}, {O_NOFOLLOW, "O_NOFOLLOW"}, {0x200000, "O_PATH"}};
 constexpr FlagName kProtections[] = {{PROT_READ, "PROT_READ"}, {PROT_WRITE, "PROT_WRITE"}, {PROT_EXEC, "PROT_EXEC"}};
-constexpr FlagName kMapFlags[] = {
-    {MAP_SHARED, "MAP_SHARED"}, {MAP_PRIVATE, "MAP_PRIVATE"}, {MAP_FIXED, "MAP_FIXED"}, {MAP_ANONYMOUS, "MAP_ANONYMOUS"},
-    {MAP_NORESERVE, "MAP_NORESERVE"}, {MAP_STACK, "MAP_STACK"}, {MAP_DENYWRITE, "MAP_DENYWRITE"},
-    {MAP_POPULATE, "MAP_POPULATE"}, {MAP_FIXED_NOREPLACE, "MAP_FIXED_NOREPLACE"}};
-constexpr const char* kFutexOperations[] = {"WAIT", "WAKE", "FD", "REQUEUE", "CMP_REQUEUE", "WAKE_OP", "LOCK_PI",
-                                            "UNLOCK_PI", "TRYLOCK_PI", "WAIT_BITSET", "WAKE_BITSET"};
+constexpr FlagName kMapFlags[] = {{MAP_SHARED, "MAP_SHARED"},       {MAP_PRIVATE, "MAP_PRIVATE"},     {MAP_FIXED, "MAP_FIXED"},
+                                  {MAP_ANONYMOUS, "MAP_ANONYMOUS"}, {MAP_NORESERVE, "MAP_NORESERVE"}, {MAP_STACK, "MAP_STACK"},
+                                  {MAP_DENYWRITE, "MAP_DENYWRITE"}, {MAP_POPULATE, "MAP_POPULATE"},   {MAP_FIXED_NOREPLACE, "MAP_FIXED_NOREPLACE"}};
+constexpr const char* kFutexOperations[] = {"WAIT",    "WAKE",      "FD",         "REQUEUE",     "CMP_REQUEUE", "WAKE_OP",
+                                            "LOCK_PI", "UNLOCK_PI", "TRYLOCK_PI", "WAIT_BITSET", "WAKE_BITSET"};
 
 // One line of text of limited length.
 class Line {
@@ -117,7 +116,10 @@ void add_argument(Line& line, char kind, u64 value, u64 next, i64 result, bool a
     case 'd':
       if (static_cast<int>(value) == AT_FDCWD) return line.add("AT_FDCWD");
       [[fallthrough]];
-    case 'f': case 'i': case 'g': case 'c': return line.add("%d", static_cast<int>(value));
+    case 'f':
+    case 'i':
+    case 'g':
+    case 'c': return line.add("%d", static_cast<int>(value));
     case 'u': return line.add("%lu", value);
     case 'o': return line.add("%#o", static_cast<u32>(value));
     case 's': return add_string(line, value);
@@ -155,9 +157,7 @@ void add_result(Line& line, const SyscallText* entry, i64 result) {
 
 void send(const Line& line) { drivers::send_record(abi::RecordType::trace, line.bytes(), true); }
 
-bool shown_before(u64 number) {
-  return number == __NR_exit || number == __NR_exit_group || number == __NR_rt_sigreturn || number == __NR_execve;
-}
+bool shown_before(u64 number) { return number == __NR_exit || number == __NR_exit_group || number == __NR_rt_sigreturn || number == __NR_execve; }
 
 }  // namespace
 

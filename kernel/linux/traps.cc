@@ -20,8 +20,19 @@ namespace husk::linux {
 namespace {
 
 enum Vector : u64 {
-  kDivide = 0, kDebug = 1, kBreakpoint = 3, kOverflow = 4, kBound = 5, kInvalidOpcode = 6, kSegmentNotPresent = 11,
-  kStackFault = 12, kProtection = 13, kPageFault = 14, kX87 = 16, kAlignment = 17, kSimd = 19,
+  kDivide = 0,
+  kDebug = 1,
+  kBreakpoint = 3,
+  kOverflow = 4,
+  kBound = 5,
+  kInvalidOpcode = 6,
+  kSegmentNotPresent = 11,
+  kStackFault = 12,
+  kProtection = 13,
+  kPageFault = 14,
+  kX87 = 16,
+  kAlignment = 17,
+  kSimd = 19,
 };
 constexpr u64 kVsyscallStart = 0xffffffffff600000, kVsyscallEnd = kVsyscallStart + kPageSize;
 
@@ -73,8 +84,10 @@ SignalInfo signal_of(const TrapFrame& frame) {
 
 SignalInfo signal_of_page_fault(u64 address, int error) {
   switch (error) {
-    case EACCES: case EPERM: return fault_signal(SIGSEGV, SEGV_ACCERR, address);
-    case ENXIO: case EIO: return fault_signal(SIGBUS, BUS_ADRERR, address);
+    case EACCES:
+    case EPERM: return fault_signal(SIGSEGV, SEGV_ACCERR, address);
+    case ENXIO:
+    case EIO: return fault_signal(SIGBUS, BUS_ADRERR, address);
     default: return fault_signal(SIGSEGV, SEGV_MAPERR, address);
   }
 }
@@ -116,8 +129,7 @@ bool handle_page_fault(TrapFrame& frame, mem::Access access, bool from_program) 
   if (sched::current()->owner == nullptr || !current_process().space) return false;
   Task& task = current_task();
   if (from_program && access == mem::Access::execute && emulate_vsyscall(frame)) return true;
-  auto result = frame.address < kUserEnd ? current_space().fault(frame.address, access, task.thread->frame()->rsp)
-                                         : Result<void>(Error(EFAULT));
+  auto result = frame.address < kUserEnd ? current_space().fault(frame.address, access, task.thread->frame()->rsp) : Result<void>(Error(EFAULT));
   ++task.minor_faults;
   if (result.ok()) return true;
   if (result.error().code() == ENOMEM) out_of_memory();

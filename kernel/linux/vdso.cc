@@ -23,8 +23,7 @@ struct ClockPage {
 
 class FixedPages final : public mem::MemoryObject {
  public:
-  FixedPages(PhysAddr start, u64 pages, bool in_image, const char* name)
-      : start_(start), pages_(pages), in_image_(in_image), name_(name) {}
+  FixedPages(PhysAddr start, u64 pages, bool in_image, const char* name) : start_(start), pages_(pages), in_image_(in_image), name_(name) {}
   Result<mem::PageRun> pages(u64 index, u64 wanted, mem::Access) override {
     if (index >= pages_) return Error(ENXIO);
     u64 rest = pages_ - index;

@@ -16,15 +16,15 @@ namespace {
 constexpr u64 kStackGuard = kMiB;  // Linux: stack_guard_gap, 256 pages
 constexpr u64 kLow2GiB = u64{1} << 31;
 constexpr u64 kHugeWorthwhile = 4 * kMiB;  // anonymous mappings from this size on are placed for 2 MiB pages
-constexpr u64 kEagerText = 4 * kMiB;      // image files up to this size are mapped whole at once
+constexpr u64 kEagerText = 4 * kMiB;       // image files up to this size are mapped whole at once
 constexpr const char* kHeapLabel = "[heap]";
 
 bool valid_range(u64 address, u64 length) { return address <= kUserEnd && length <= kUserEnd - address; }
 
 bool mergeable(const Mapping& a, const Mapping& b) {
-  return a.end == b.start && a.protection == b.protection && a.protection_limit == b.protection_limit &&
-         a.shared == b.shared && a.object == b.object && a.label == b.label && a.huge == b.huge && !a.grows_down &&
-         !b.grows_down && (!a.object || a.offset + a.length() == b.offset);
+  return a.end == b.start && a.protection == b.protection && a.protection_limit == b.protection_limit && a.shared == b.shared &&
+         a.object == b.object && a.label == b.label && a.huge == b.huge && !a.grows_down && !b.grows_down &&
+         (!a.object || a.offset + a.length() == b.offset);
 }
 
 u64 lowest_free_below(const Mapping& m) {
@@ -222,8 +222,8 @@ Result<u64> State::map(const MapRequest& request) {
   m->object = request.object;
   insert(m);
   merge(start, start + length);
-  bool eager = request.object && request.object->immutable() && length <= kEagerText &&
-               request.protection != 0 && (request.protection & kProtWrite) == 0;
+  bool eager =
+      request.object && request.object->immutable() && length <= kEagerText && request.protection != 0 && (request.protection & kProtWrite) == 0;
   // As on Linux, MAP_POPULATE that fails is no failure of mmap.
   if (request.populate || eager) {
     bool write = request.populate && (request.protection & kProtWrite) != 0;
@@ -251,8 +251,7 @@ Result<void> State::may_protect(u64 start, u64 end, u32 protection) {
     TRY(check_policy(protection, m->object.get()));
     if ((protection & kProtExecute) == 0 || jit) continue;
     bool written = false;
-    pages.for_each_run(std::max(start, m->start), std::min(end, m->end),
-                       [&](u64, u64, PageEntry entry) { written |= (entry & kEntryOwned) != 0; });
+    pages.for_each_run(std::max(start, m->start), std::min(end, m->end), [&](u64, u64, PageEntry entry) { written |= (entry & kEntryOwned) != 0; });
     if (written) return refuse_execution();
   }
   return {};
@@ -288,10 +287,8 @@ Result<void> State::advise_mapping(Mapping& m, u64 start, u64 end, int advice) {
     case MADV_DONTNEED:
       if (!m.object && (m.shared || clear_pages(start, end))) return {};
       return drop_pages(start, end);
-    case MADV_POPULATE_READ:
-      return populate(start, end, Access::read);
-    case MADV_POPULATE_WRITE:
-      return populate(start, end, Access::write);
+    case MADV_POPULATE_READ: return populate(start, end, Access::read);
+    case MADV_POPULATE_WRITE: return populate(start, end, Access::write);
     case MADV_HUGEPAGE:
     case MADV_NOHUGEPAGE: {
       HugeAdvice huge = advice == MADV_HUGEPAGE ? HugeAdvice::always : HugeAdvice::never;
@@ -300,8 +297,7 @@ Result<void> State::advise_mapping(Mapping& m, u64 start, u64 end, int advice) {
       containing(start)->huge = huge;
       return {};
     }
-    default:
-      return {};
+    default: return {};
   }
 }
 
@@ -407,13 +403,27 @@ Result<u64> AddressSpace::remap(u64 address, u64 old_length, u64 new_length, u32
 
 Result<void> AddressSpace::advise(u64 address, u64 length, int advice) {
   switch (advice) {
-    case MADV_NORMAL: case MADV_RANDOM: case MADV_SEQUENTIAL: case MADV_WILLNEED: case MADV_DONTNEED: case MADV_FREE:
-    case MADV_DONTFORK: case MADV_DOFORK: case MADV_MERGEABLE: case MADV_UNMERGEABLE: case MADV_HUGEPAGE:
-    case MADV_NOHUGEPAGE: case MADV_DONTDUMP: case MADV_DODUMP: case MADV_WIPEONFORK: case MADV_KEEPONFORK: case MADV_COLD:
-    case MADV_PAGEOUT: case MADV_POPULATE_READ: case MADV_POPULATE_WRITE:
-      break;
-    default:
-      return Error(EINVAL);
+    case MADV_NORMAL:
+    case MADV_RANDOM:
+    case MADV_SEQUENTIAL:
+    case MADV_WILLNEED:
+    case MADV_DONTNEED:
+    case MADV_FREE:
+    case MADV_DONTFORK:
+    case MADV_DOFORK:
+    case MADV_MERGEABLE:
+    case MADV_UNMERGEABLE:
+    case MADV_HUGEPAGE:
+    case MADV_NOHUGEPAGE:
+    case MADV_DONTDUMP:
+    case MADV_DODUMP:
+    case MADV_WIPEONFORK:
+    case MADV_KEEPONFORK:
+    case MADV_COLD:
+    case MADV_PAGEOUT:
+    case MADV_POPULATE_READ:
+    case MADV_POPULATE_WRITE: break;
+    default: return Error(EINVAL);
   }
   u64 rounded = align_up(length, kPageSize);
   if (!is_aligned(address, kPageSize) || rounded < length) return Error(EINVAL);
@@ -447,8 +457,14 @@ bool AddressSpace::find(u64 address, MappingInfo* info) const {
   if (m == nullptr) return false;
   const MemoryObject* object = m->object.get();
   const char* name = m->label != nullptr ? m->label : object != nullptr ? object->name() : "";
-  *info = {m->start, m->end, m->offset, m->protection, m->shared, name,
-           object != nullptr ? object->device() : 0, object != nullptr ? object->inode() : 0,
+  *info = {m->start,
+           m->end,
+           m->offset,
+           m->protection,
+           m->shared,
+           name,
+           object != nullptr ? object->device() : 0,
+           object != nullptr ? object->inode() : 0,
            state_->pages.count(m->start, m->end) * kPageSize};
   return true;
 }

@@ -67,8 +67,8 @@ struct MapRequest {
   bool shared = false;
   bool grows_down = false;  // a main thread's stack
   bool populate = false;
-  bool below_2g = false;              // MAP_32BIT
-  bool small_pages = false;           // MAP_STACK: no 2 MiB pages unless advised
+  bool below_2g = false;               // MAP_32BIT
+  bool small_pages = false;            // MAP_STACK: no 2 MiB pages unless advised
   Ref<MemoryObject> object = nullptr;  // null: anonymous
   u64 offset = 0;                      // bytes into the object
   const char* label = nullptr;         // "[stack]", "[heap]": static text for maps

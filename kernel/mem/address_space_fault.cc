@@ -60,9 +60,7 @@ bool permits(u32 protection, Access access) {
   return false;
 }
 
-bool satisfies(PageEntry entry, Access access) {
-  return entry != 0 && (access != Access::write || (entry & kEntryWritable) != 0);
-}
+bool satisfies(PageEntry entry, Access access) { return entry != 0 && (access != Access::write || (entry & kEntryWritable) != 0); }
 
 bool covers_chunk(const Mapping& m, u64 page) {
   u64 base = align_down(page, kHugePageSize);

@@ -26,14 +26,14 @@ class Mapping final : public TreeNode<Mapping>, public MemoryObject::Observer {
   bool shared = false;
   bool grows_down = false;
   HugeAdvice huge = HugeAdvice::normal;
-  u16 window = 0;        // pages that the last fault made present around it
-  u8 huge_run = 1;       // the same in 2 MiB pages
+  u16 window = 0;   // pages that the last fault made present around it
+  u8 huge_run = 1;  // the same in 2 MiB pages
   u64 next_huge_fault = 0;
-  u64 next_fault = 0;    // where a sequential walk would fault next
+  u64 next_fault = 0;  // where a sequential walk would fault next
   const char* label = nullptr;
   Ref<MemoryObject> object;
   AddressSpace::State* space = nullptr;
-  u64 gap = 0;       // between the previous mapping (or the start) and this one, less the guard of a growing stack
+  u64 gap = 0;        // between the previous mapping (or the start) and this one, less the guard of a growing stack
   u64 gap_below = 0;  // largest gap in the subtree
 
   u64 length() const { return end - start; }

@@ -15,7 +15,8 @@ Error State::refuse_execution() {
   if (!refusal_logged) {
     refusal_logged = true;
     log(LogLevel::warning,
-        "the program asked for executable memory that is or was writable: refused (EACCES). If it generates code at run time, build the image with --jit");
+        "the program asked for executable memory that is or was writable: refused (EACCES). If it generates code at run time, build the image with "
+        "--jit");
   }
   return Error(EACCES);
 }

@@ -384,8 +384,8 @@ class SpaceAtRandom : public Space, public testing::WithParamInterface<int> {
   struct Page {
     Kind kind = Kind::none;
     u32 protection = 0;
-    u64 index = 0;                // in the object
-    bool own = false;             // private content, in `content`
+    u64 index = 0;     // in the object
+    bool own = false;  // private content, in `content`
     u64 content = 0;
   };
 
@@ -482,11 +482,15 @@ TEST_P(SpaceAtRandom, agrees_with_the_model) {
     u64 first = pick(kPages), limit = kPages - first;
     u64 count = 1 + pick(std::min<u64>(limit, pick(6) == 0 ? limit : 30));
     switch (pick(12)) {
-      case 0: case 1: map_some(); break;
+      case 0:
+      case 1: map_some(); break;
       case 2: unmap_some(first, count); break;
-      case 3: case 4: protect_some(first, count); break;
+      case 3:
+      case 4: protect_some(first, count); break;
       case 5: forget_some(first, count); break;
-      case 6: if (count < kPages) move_some(first, count); break;
+      case 6:
+        if (count < kPages) move_some(first, count);
+        break;
       case 7: memory_->punch(pick(2 * kPages)); break;
       default: use_some(first, count);
     }

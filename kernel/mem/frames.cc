@@ -225,9 +225,7 @@ void release_frame(PhysAddr frame) {
 
 u32 frame_owners(PhysAddr frame) { return static_cast<u32>(frame_info(frame).next); }
 
-MemoryStatistics memory_statistics() {
-  return {g.total_bytes, g.free_count * kPageSize, g.total_bytes - g.free_least * kPageSize};
-}
+MemoryStatistics memory_statistics() { return {g.total_bytes, g.free_count * kPageSize, g.total_bytes - g.free_least * kPageSize}; }
 
 u8* direct(PhysAddr address) {
   if (address.value >= g.image_physical && address.value < g.image_end) {

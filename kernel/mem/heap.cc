@@ -37,9 +37,7 @@ struct Class {
 };
 constinit Class classes[kClasses];
 
-size_t class_of(size_t size) {
-  return static_cast<size_t>(std::lower_bound(kSizes, kSizes + kClasses, size) - kSizes);
-}
+size_t class_of(size_t size) { return static_cast<size_t>(std::lower_bound(kSizes, kSizes + kClasses, size) - kSizes); }
 u64 first_object(size_t size) { return align_up(sizeof(Slab), u64{1} << std::countr_zero(size)); }
 
 void add_to_ring(Slab*& ring, Slab* slab) {

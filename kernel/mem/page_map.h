@@ -13,13 +13,11 @@ namespace husk::mem {
 
 using PageEntry = u32;
 constexpr PageEntry kEntryPresent = u32{1} << 31;
-constexpr PageEntry kEntryOwned = u32{1} << 30;       // a private page: the space frees it
-constexpr PageEntry kEntryWritable = u32{1} << 29;    // may be mapped writable if the mapping may be written
+constexpr PageEntry kEntryOwned = u32{1} << 30;        // a private page: the space frees it
+constexpr PageEntry kEntryWritable = u32{1} << 29;     // may be mapped writable if the mapping may be written
 constexpr PageEntry kEntryFrame = (u32{1} << 28) - 1;  // reaches 1 TiB of physical addresses
 
-constexpr PageEntry owned_entry(PhysAddr frame) {
-  return kEntryPresent | kEntryOwned | kEntryWritable | static_cast<u32>(frame.value / kPageSize);
-}
+constexpr PageEntry owned_entry(PhysAddr frame) { return kEntryPresent | kEntryOwned | kEntryWritable | static_cast<u32>(frame.value / kPageSize); }
 constexpr PageEntry borrowed_entry(PhysAddr frame, PageEntry writable_or_0) {
   return kEntryPresent | writable_or_0 | static_cast<u32>(frame.value / kPageSize);
 }
@@ -39,13 +37,13 @@ class PageMap {
   ~PageMap();
 
   PageEntry get(u64 address) const;
-  Chunk* find(u64 address) const;           // the chunk of an address
-  Chunk* find_from(u64 address) const;      // the first chunk that ends after address
+  Chunk* find(u64 address) const;       // the chunk of an address
+  Chunk* find_from(u64 address) const;  // the first chunk that ends after address
   static Chunk* next(const Chunk* chunk) { return Chunks::next(chunk); }
-  Result<Chunk*> ensure(u64 address);       // with a table: for put()
+  Result<Chunk*> ensure(u64 address);                    // with a table: for put()
   void put(Chunk& chunk, u64 address, PageEntry entry);  // a new entry, or in place of one (whose frame is freed if owned)
   Result<void> put_huge(u64 address, PageEntry entry);   // no entry may be there
-  Result<void> split(u64 address);          // a huge frame becomes single ones
+  Result<void> split(u64 address);                       // a huge frame becomes single ones
   // Forgets the entries of a range and frees owned frames. The ends must not cut a huge frame.
   enum class Which : u8 { all, borrowed };
   void clear(u64 start, u64 end, Which which = Which::all);

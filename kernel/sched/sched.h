@@ -60,28 +60,28 @@ class Thread : public RefCounted<Thread>, public ListNode<RunQueueTag> {
   Thread() : timeout_(*this) {}
   Entry entry_ = nullptr;
   void* argument_ = nullptr;
-  u8* stack_ = nullptr;             // kKernelStackSize bytes, and behind them the vector state; null: the boot thread's
-  u64 saved_rsp_ = 0;               // while it does not run
+  u8* stack_ = nullptr;  // kKernelStackSize bytes, and behind them the vector state; null: the boot thread's
+  u64 saved_rsp_ = 0;    // while it does not run
   State state_ = State::created;
   Wake reason_ = Wake::woken;
   Interruptible interruptible_ = Interruptible::no;
-  u8 saved_work_ = 0;               // its bits of VcpuShared::kernel_work[0] while it does not run
+  u8 saved_work_ = 0;  // its bits of VcpuShared::kernel_work[0] while it does not run
   bool interrupted_ = false;
   u64 run_ticks_ = 0;
   Timeout timeout_;
 };
 
 Thread* current();
-void start(Ref<Thread> thread);         // makes it runnable; the scheduler holds a reference until it exits
+void start(Ref<Thread> thread);  // makes it runnable; the scheduler holds a reference until it exits
 void yield();
 bool others_runnable();
-void set_fs_base(u64 base);             // of the current thread
-u64 get_fs_base();                      // of the current thread: the program may have changed it itself (WRFSBASE)
+void set_fs_base(u64 base);  // of the current thread
+u64 get_fs_base();           // of the current thread: the program may have changed it itself (WRFSBASE)
 u32 xsave_size();
-u64 xsave_mask();                       // the state components that are saved (bits of XCR0)
-void save_vector_state(u8* area);       // of the running program code, for signal frames (XSAVE, standard format)
+u64 xsave_mask();                  // the state components that are saved (bits of XCR0)
+void save_vector_state(u8* area);  // of the running program code, for signal frames (XSAVE, standard format)
 void restore_vector_state(const u8* area);
-void init_vector_state();               // as after execve
+void init_vector_state();  // as after execve
 
 // Puts the current thread to sleep until wake(), the deadline (monotonic ns) or, if interruptible, a signal.
 // A wake() between the caller's check and block() is not lost as long as prepare_to_block() came before the check.

@@ -28,9 +28,9 @@ struct Scheduler {
   void make_ready(Thread& thread);
   void end_wait(Thread& thread, Wake reason);
   void switch_to(Thread& next);
-  void switch_to_next();   // the front of the run queue, or the idle thread
-  void finish_switch();    // on the new thread's stack
-  bool poll_events();      // devices and timers
+  void switch_to_next();  // the front of the run queue, or the idle thread
+  void finish_switch();   // on the new thread's stack
+  bool poll_events();     // devices and timers
   void idle_round();
   static void begin_thread();
   static void slice_ended(time::Timer& timer);
@@ -48,7 +48,7 @@ struct Scheduler {
   Thread* departed = nullptr;             // has exited; its stack is given back by finish_switch()
   Thread* program_state_owner = nullptr;  // whose vector state and FS base are in the registers
   u32 space = 0;
-  bool in_event = false;                  // what becomes ready now goes first
+  bool in_event = false;  // what becomes ready now goes first
   u64 idle_stack_limit;
   u64 idle_since_ns = 0;
   u64 switched_at_ticks;

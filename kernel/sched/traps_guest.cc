@@ -28,8 +28,8 @@ mem::Access access_of(const TrapFrame& frame) {
 
 [[noreturn]] void panic_at(const TrapFrame& frame) {
   char text[160];
-  format_to(text, sizeof(text), "exception %lu (error %#lx, address %#lx) in the kernel at %#lx, rsp %#lx", frame.vector, frame.error,
-            frame.address, frame.rip, frame.rsp);
+  format_to(text, sizeof(text), "exception %lu (error %#lx, address %#lx) in the kernel at %#lx, rsp %#lx", frame.vector, frame.error, frame.address,
+            frame.rip, frame.rsp);
   panic_with_registers(frame, text);
 }
 

@@ -13,9 +13,9 @@ constexpr unsigned kToNsShift = 32, kToTicksShift = 30;
 
 struct Clock {
   u64 boot_ticks = 0;
-  u64 ns_per_tick = u64{1} << kToNsShift;       // fixed point
-  u64 ticks_per_ns = u64{1} << kToTicksShift;   // fixed point
-  u64 realtime_offset_ns = 0;                   // Unix time when monotonic time was 0
+  u64 ns_per_tick = u64{1} << kToNsShift;      // fixed point
+  u64 ticks_per_ns = u64{1} << kToTicksShift;  // fixed point
+  u64 realtime_offset_ns = 0;                  // Unix time when monotonic time was 0
 };
 constinit Clock clock;
 
@@ -45,8 +45,6 @@ u64 ticks_at(u64 monotonic_ns) {
   return ticks >> 64 ? ~u64{0} : static_cast<u64>(ticks);
 }
 
-ClockParameters clock_parameters() {
-  return {clock.boot_ticks, clock.ns_per_tick, kToNsShift, clock.realtime_offset_ns};
-}
+ClockParameters clock_parameters() { return {clock.boot_ticks, clock.ns_per_tick, kToNsShift, clock.realtime_offset_ns}; }
 
 }  // namespace husk::time

@@ -47,7 +47,7 @@ class Timer {
   Timer* previous_ = nullptr;
 };
 
-void run_timers();              // fires all that are due
-u64 next_deadline_ns();         // kForever if none
+void run_timers();       // fires all that are due
+u64 next_deadline_ns();  // kForever if none
 
 }  // namespace husk::time

@@ -71,12 +71,8 @@ TEST_F(TimeTest, random_operations_match_a_sorted_set) {
     size_t i = random() % timers.size();
     if (timers[i].armed()) model.erase({timers[i].deadline_ns(), i});
     switch (random() % 4) {
-      case 0:
-        timers[i].cancel();
-        break;
-      default:
-        timers[i].arm(monotonic_ns() + random() % 1000);
-        model.insert({timers[i].deadline_ns(), i});
+      case 0: timers[i].cancel(); break;
+      default: timers[i].arm(monotonic_ns() + random() % 1000); model.insert({timers[i].deadline_ns(), i});
     }
     ASSERT_EQ(next_deadline_ns(), model.empty() ? kForever : model.begin()->first);
     if (step % 8 != 0) continue;
@@ -89,11 +85,12 @@ TEST_F(TimeTest, random_operations_match_a_sorted_set) {
 
 TEST_F(TimeTest, callback_may_arm_and_destroy) {
   struct Periodic : Timer {
-    Periodic() : Timer([](Timer& timer) {
-      auto& self = static_cast<Periodic&>(timer);
-      if (++self.fired < 3) self.arm(self.deadline_ns() + 10);
-      delete std::exchange(self.victim, nullptr);
-    }) {}
+    Periodic()
+        : Timer([](Timer& timer) {
+            auto& self = static_cast<Periodic&>(timer);
+            if (++self.fired < 3) self.arm(self.deadline_ns() + 10);
+            delete std::exchange(self.victim, nullptr);
+          }) {}
     int fired = 0;
     Recorder* victim = new Recorder;
   } periodic;

@@ -19,8 +19,7 @@ class EpollFile;
 
 struct ReadyTag;
 struct Item final : sched::Waiter, CloseWatcher, ListNode<ReadyTag> {
-  Item(EpollFile& item_epoll, File& item_file, int fd, const EpollEvent& event)
-      : epoll(item_epoll), file(item_file), descriptor(fd), wanted(event) {}
+  Item(EpollFile& item_epoll, File& item_file, int fd, const EpollEvent& event) : epoll(item_epoll), file(item_file), descriptor(fd), wanted(event) {}
   void notify(u32 events) override;
   void file_closed() override;
   u32 events_now() { return spent ? 0 : file.poll_events() & ((wanted.events & ~kFlags) | kAlways); }
@@ -30,8 +29,8 @@ struct Item final : sched::Waiter, CloseWatcher, ListNode<ReadyTag> {
   File& file;
   int descriptor;
   EpollEvent wanted;
-  bool spent = false;      // one-shot, and it has fired
-  Item* next = nullptr;    // of the same descriptor number: an older file that is still open elsewhere
+  bool spent = false;    // one-shot, and it has fired
+  Item* next = nullptr;  // of the same descriptor number: an older file that is still open elsewhere
 };
 
 class EpollFile final : public File {

@@ -10,8 +10,7 @@ constexpr u32 kSemaphore = 1;  // EFD_SEMAPHORE
 
 class EventFile final : public File {
  public:
-  EventFile(u32 initial, u32 event_flags)
-      : count_(initial), semaphore_((event_flags & kSemaphore) != 0), stat_(anonymous_stat(0600)) {
+  EventFile(u32 initial, u32 event_flags) : count_(initial), semaphore_((event_flags & kSemaphore) != 0), stat_(anonymous_stat(0600)) {
     kind = Kind::eventfd;
     flags = kOpenReadWrite | (event_flags & kOpenNonBlocking);
   }

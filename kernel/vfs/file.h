@@ -16,7 +16,13 @@ namespace husk::vfs {
 
 // poll(2) events, Linux values.
 enum Events : u32 {
-  kIn = 0x001, kPri = 0x002, kOut = 0x004, kErr = 0x008, kHup = 0x010, kInvalid = 0x020, kReadHup = 0x2000,
+  kIn = 0x001,
+  kPri = 0x002,
+  kOut = 0x004,
+  kErr = 0x008,
+  kHup = 0x010,
+  kInvalid = 0x020,
+  kReadHup = 0x2000,
 };
 
 struct DirectoryEntry {
@@ -76,8 +82,8 @@ class File : public RefCounted<File> {
   enum class Kind : u8 { other, inode, pipe, socket, epoll, eventfd, timerfd, signalfd, terminal, memfd, inotify };
   Kind kind = Kind::other;
 
-  Path path;            // where it was opened: inode files and directories; else empty
-  u32 flags = 0;        // O_* status flags (O_APPEND, O_NONBLOCK, access mode), changed by F_SETFL
+  Path path;      // where it was opened: inode files and directories; else empty
+  u32 flags = 0;  // O_* status flags (O_APPEND, O_NONBLOCK, access mode), changed by F_SETFL
   u64 position = 0;
   bool readable() const { return (flags & 3) != 1; }
   bool writable() const { return (flags & 3) != 0; }
@@ -96,7 +102,7 @@ Result<void> wait_for_change(const File& file, sched::WaitQueue& queue);
 struct FilePair {
   Ref<File> first, second;
 };
-Result<FilePair> make_pipe(u32 flags);               // first reads, second writes; pipe(7)
+Result<FilePair> make_pipe(u32 flags);  // first reads, second writes; pipe(7)
 Result<Ref<File>> make_eventfd(u32 initial, u32 flags);
 Result<Ref<File>> make_timerfd(int clock, u32 flags);
 Result<Ref<File>> make_memfd(std::string_view name, u32 flags);  // MFD_*; lives in kernel/fs
@@ -143,7 +149,7 @@ Result<size_t> socket_send(File& socket, Message& message);
 Result<size_t> socket_receive(File& socket, Message& message);
 Result<void> socket_shutdown(File& socket, int how);
 bool socket_connected(File& socket);
-int socket_type(File& socket);                 // SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET
-size_t socket_bytes_available(File& socket);   // FIONREAD
+int socket_type(File& socket);                // SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET
+size_t socket_bytes_available(File& socket);  // FIONREAD
 
 }  // namespace husk::vfs

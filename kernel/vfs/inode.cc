@@ -79,8 +79,7 @@ EntryCache::~EntryCache() {
     entry->unref();
   }
   for (auto& list : buckets_) {
-    while (list.pop_front() != nullptr) {
-    }
+    while (list.pop_front() != nullptr) {}
   }
 }
 

@@ -18,12 +18,18 @@ class File;
 
 // Types of inodes: st_mode & kTypeMask.
 enum FileType : u32 {
-  kTypeMask = 0170000, kFifo = 0010000, kCharacterDevice = 0020000, kDirectoryType = 0040000,
-  kBlockDevice = 0060000, kRegular = 0100000, kSymlink = 0120000, kSocketType = 0140000,
+  kTypeMask = 0170000,
+  kFifo = 0010000,
+  kCharacterDevice = 0020000,
+  kDirectoryType = 0040000,
+  kBlockDevice = 0060000,
+  kRegular = 0100000,
+  kSymlink = 0120000,
+  kSocketType = 0140000,
 };
 constexpr u8 directory_entry_type(u32 mode) { return static_cast<u8>((mode & kTypeMask) >> 12); }  // DT_*
-u64 make_device(u32 major, u32 minor);  // as Linux shows it in st_dev and st_rdev
-u64 new_anonymous_device();             // major 0: one for each file system
+u64 make_device(u32 major, u32 minor);                                                             // as Linux shows it in st_dev and st_rdev
+u64 new_anonymous_device();                                                                        // major 0: one for each file system
 
 struct Time {
   i64 seconds = 0;
@@ -56,7 +62,7 @@ class Inode : public RefCounted<Inode> {
   virtual Stat stat() = 0;
   virtual Result<FileSystemStat> file_system_stat();
   // Directories. Default: ENOTDIR, or EROFS for changes.
-  virtual Result<Ref<Inode>> lookup(std::string_view name);  // ENOENT
+  virtual Result<Ref<Inode>> lookup(std::string_view name);                                // ENOENT
   virtual Result<Ref<Inode>> create(std::string_view name, u32 mode, u64 special_device);  // S_IFREG, S_IFDIR, S_IFIFO, S_IFCHR, S_IFSOCK; EEXIST
   virtual Result<Ref<Inode>> create_symlink(std::string_view name, std::string_view target);
   virtual Result<void> link(std::string_view name, Inode& target);
@@ -139,8 +145,8 @@ class Tree {
     bool trailing_slash = false;
   };
   Result<Parent> resolve_parent(const Path& base, std::string_view path);
-  Result<Ref<File>> open(const Path& base, std::string_view path, u32 flags, u32 mode);  // openat(2)
-  Result<Ref<File>> open_path(const Path& path, u32 flags);                              // what is there already, anew
+  Result<Ref<File>> open(const Path& base, std::string_view path, u32 flags, u32 mode);         // openat(2)
+  Result<Ref<File>> open_path(const Path& path, u32 flags);                                     // what is there already, anew
   Result<Ref<Inode>> make_node(const Path& base, std::string_view path, u32 mode, u64 device);  // mknod, mkdir
   Result<void> make_symlink(const Path& base, std::string_view path, std::string_view target);
   Result<void> link(const Path& base, std::string_view from, const Path& new_base, std::string_view to, bool follow);

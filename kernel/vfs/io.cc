@@ -10,8 +10,7 @@ namespace husk::vfs {
 
 IoBuffer::IoBuffer(std::span<const IoSegment> segments, Memory memory) : IoBuffer(segments, memory, ~size_t{0}) {}
 
-IoBuffer::IoBuffer(std::span<const IoSegment> segments, Memory memory, size_t size_limit)
-    : segments_(segments), memory_(memory) {
+IoBuffer::IoBuffer(std::span<const IoSegment> segments, Memory memory, size_t size_limit) : segments_(segments), memory_(memory) {
   for (const IoSegment& segment : segments) remaining_ += std::min<size_t>(segment.size, size_limit - remaining_);
   advance(0);
 }

@@ -41,9 +41,7 @@ class PipeFile final : public File {
     result.magic = 0x50495045;  // PIPEFS_MAGIC
     return path ? File::file_system_stat() : Result<FileSystemStat>(result);
   }
-  Result<Ref<File>> reopen(u32 open_flags) override {
-    return Ref<File>(TRY(make_ref<PipeFile>(pipe_, open_flags, stat_)));
-  }
+  Result<Ref<File>> reopen(u32 open_flags) override { return Ref<File>(TRY(make_ref<PipeFile>(pipe_, open_flags, stat_))); }
   Result<String> describe() override {
     if (path) return File::describe();
     char text[40];
@@ -242,8 +240,6 @@ Result<i64> pipe_capacity(File& file, i64 new_size_or_minus_1) {
   return static_cast<i64>(pipe.capacity());
 }
 
-Pipe* pipe_of(File& file) {
-  return file.kind == File::Kind::pipe ? &static_cast<PipeFile&>(file).pipe() : nullptr;
-}
+Pipe* pipe_of(File& file) { return file.kind == File::Kind::pipe ? &static_cast<PipeFile&>(file).pipe() : nullptr; }
 
 }  // namespace husk::vfs

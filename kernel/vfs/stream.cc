@@ -25,9 +25,7 @@ class StreamFile final : public File {
   sched::WaitQueue* wait_queue() override { return readable() ? &stream_.input_queue() : &stream_.output_queue(); }
   Result<void> allocate(int, u64, u64) override { return Error(ESPIPE); }
   Result<Stat> stat() override { return stat_; }
-  Result<Ref<File>> reopen(u32 open_flags) override {
-    return Ref<File>(TRY(make_ref<StreamFile>(stream_, open_flags, stat_)));
-  }
+  Result<Ref<File>> reopen(u32 open_flags) override { return Ref<File>(TRY(make_ref<StreamFile>(stream_, open_flags, stat_))); }
   Result<String> describe() override {
     char text[40];
     format_to(text, sizeof(text), "pipe:[%llu]", static_cast<unsigned long long>(stat_.inode));

@@ -12,7 +12,7 @@ namespace husk::vfs {
 class Stream {
  public:
   virtual Result<size_t> read(IoBuffer& buffer, bool nonblocking) = 0;  // 0 at the end of input
-  virtual bool input_ready() = 0;                                      // bytes, or the end
+  virtual bool input_ready() = 0;                                       // bytes, or the end
   virtual sched::WaitQueue& input_queue() = 0;
   virtual Result<size_t> write(IoBuffer& buffer, bool nonblocking) = 0;  // EPIPE when the reader is gone
   virtual bool output_ready() = 0;

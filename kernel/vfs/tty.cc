@@ -93,11 +93,11 @@ class Terminal final : public RefCounted<Terminal> {
   termios modes_ = initial_modes();
   WindowSize window_;
   i64 foreground_ = 0;
-  Vec<u8> input_;   // finished lines, then the one being typed; raw: what has come
-  Vec<u32> ends_;   // of finished lines in input_; an end without a newline before it is an end of file
-  bool literal_ = false;   // after ^V
-  bool ended_ = false;     // the stream has
-  bool stopped_ = false;   // ^S
+  Vec<u8> input_;         // finished lines, then the one being typed; raw: what has come
+  Vec<u32> ends_;         // of finished lines in input_; an end without a newline before it is an end of file
+  bool literal_ = false;  // after ^V
+  bool ended_ = false;    // the stream has
+  bool stopped_ = false;  // ^S
   sched::WaitQueue queue_;
   InputWaiter input_waiter_;
   OutputWaiter output_waiter_;
@@ -221,9 +221,7 @@ void Terminal::echo(u8 byte) {
 }
 
 // What cannot be taken at once is lost: the echo must not block.
-void Terminal::echo_text(const char* text, size_t size) {
-  (void)write_processed(reinterpret_cast<const u8*>(text), size, true).ok();
-}
+void Terminal::echo_text(const char* text, size_t size) { (void)write_processed(reinterpret_cast<const u8*>(text), size, true).ok(); }
 
 // --- reading -------------------------------------------------------------------------------------------------------
 
@@ -423,9 +421,7 @@ class TerminalFile final : public File {
   u32 poll_events() override { return terminal_->poll_events(); }
   sched::WaitQueue* wait_queue() override { return &terminal_->queue(); }
   Result<Stat> stat() override { return path ? File::stat() : Result<Stat>(stat_); }
-  Result<Ref<File>> reopen(u32 open_flags) override {
-    return Ref<File>(TRY(make_ref<TerminalFile>(terminal_, open_flags, stat_)));
-  }
+  Result<Ref<File>> reopen(u32 open_flags) override { return Ref<File>(TRY(make_ref<TerminalFile>(terminal_, open_flags, stat_))); }
   Result<String> describe() override { return path ? File::describe() : String::from("/dev/console"); }
   Terminal& terminal() { return *terminal_; }
 
@@ -444,8 +440,6 @@ Result<Ref<File>> make_terminal(Stream& stream, TerminalHandler& handler, u16 ro
   return Ref<File>(TRY(make_ref<TerminalFile>(std::move(terminal), u32{kOpenReadWrite}, stat)));
 }
 
-void terminal_resize(File& terminal, u16 rows, u16 columns) {
-  static_cast<TerminalFile&>(terminal).terminal().resize({rows, columns, 0, 0});
-}
+void terminal_resize(File& terminal, u16 rows, u16 columns) { static_cast<TerminalFile&>(terminal).terminal().resize({rows, columns, 0, 0}); }
 
 }  // namespace husk::vfs

@@ -71,7 +71,9 @@ TEST_F(TtyTest, lines_are_read_when_they_are_finished) {
 }
 
 TEST_F(TtyTest, editing) {
-  screen.type("ab\x7f" "c d e\x17\x17x\n");
+  screen.type(
+      "ab\x7f"
+      "c d e\x17\x17x\n");
   EXPECT_EQ(read(), "ac x\n");
   screen.type("gone\x15kept\n");
   EXPECT_EQ(read(), "kept\n");

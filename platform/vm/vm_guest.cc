@@ -31,8 +31,7 @@ void ignore_missing(const Result<void>&) {}
 
 // An earlier deadline that the machine still has costs one spurious event, less than telling it.
 bool must_tell() {
-  return machine.deadline != 0 && (machine.known_deadline == 0 || machine.deadline < machine.known_deadline ||
-                                   machine.known_deadline <= ticks());
+  return machine.deadline != 0 && (machine.known_deadline == 0 || machine.deadline < machine.known_deadline || machine.known_deadline <= ticks());
 }
 
 }  // namespace

@@ -19,7 +19,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     ElfView again = ElfView::parse(result.bytes, "output");
     if (again.segments().size() < elf.segments().size()) __builtin_trap();
     if (result.report.rewritten.empty()) __builtin_trap();
-  } catch (const Error&) {
-  }
+  } catch (const Error&) {}
   return 0;
 }

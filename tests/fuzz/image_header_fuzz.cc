@@ -11,7 +11,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     image.config();
     inspect_text(image, Detail::sites);
     inspect_json(image).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-  } catch (const Error&) {
-  }
+  } catch (const Error&) {}
   return 0;
 }

@@ -59,8 +59,8 @@ void print(const char* text) {
   reinterpret_cast<volatile MonitorPage*>(info->monitor_page)->page_faults = static_cast<u64>(line);
   finish(1);
 }
-#define CHECK(condition) \
-  do {                   \
+#define CHECK(condition)              \
+  do {                                \
     if (!(condition)) fail(__LINE__); \
   } while (0)
 
@@ -402,18 +402,40 @@ struct Test {
   const char* name;
   void (*run)();
 };
-#define TEST(name) {#name, name}
-const Test kTests[] = {TEST(hello), TEST(boot_info_is_sound), TEST(i1_write_and_execute_never_together),
-                       TEST(i2_memory_is_not_executable_without_jit), TEST(i2_jit_image_may_flip), TEST(i3_image_is_never_writable),
-                       TEST(i4_low_addresses_are_refused), TEST(i5_nub_frames_are_refused), TEST(i5_nub_addresses_are_out_of_reach),
-                       TEST(i6_foreign_frames_are_refused), TEST(i7_malformed_ranges_are_refused),
-                       TEST(i8_kernel_text_and_relro_are_sealed), TEST(i8_sealed_data_stays_read_only),
-                       TEST(i9_no_new_kernel_text), TEST(i10_privileged_instructions_fault), TEST(i11_msr_whitelist),
-                       TEST(mapping_works), TEST(huge_pages_and_splitting), TEST(empty_tables_are_freed), TEST(tables_can_run_out),
-                       TEST(spaces_are_separate), TEST(batches_stop_at_the_first_error), TEST(exceptions_become_upcalls),
-                       TEST(trapped_syscalls_keep_registers), TEST(interrupt_while_disabled_is_pending),
-                       TEST(interrupt_while_enabled_is_an_upcall), TEST(park_returns_on_interrupt), TEST(double_upcall_ends_the_machine),
-                       TEST(bad_upcall_stack_ends_the_machine), TEST(stack_in_nub_is_no_help), TEST(measure_nub_call), TEST(pc_timer_and_ports)};
+#define TEST(name) \
+  { #name, name }
+const Test kTests[] = {TEST(hello),
+                       TEST(boot_info_is_sound),
+                       TEST(i1_write_and_execute_never_together),
+                       TEST(i2_memory_is_not_executable_without_jit),
+                       TEST(i2_jit_image_may_flip),
+                       TEST(i3_image_is_never_writable),
+                       TEST(i4_low_addresses_are_refused),
+                       TEST(i5_nub_frames_are_refused),
+                       TEST(i5_nub_addresses_are_out_of_reach),
+                       TEST(i6_foreign_frames_are_refused),
+                       TEST(i7_malformed_ranges_are_refused),
+                       TEST(i8_kernel_text_and_relro_are_sealed),
+                       TEST(i8_sealed_data_stays_read_only),
+                       TEST(i9_no_new_kernel_text),
+                       TEST(i10_privileged_instructions_fault),
+                       TEST(i11_msr_whitelist),
+                       TEST(mapping_works),
+                       TEST(huge_pages_and_splitting),
+                       TEST(empty_tables_are_freed),
+                       TEST(tables_can_run_out),
+                       TEST(spaces_are_separate),
+                       TEST(batches_stop_at_the_first_error),
+                       TEST(exceptions_become_upcalls),
+                       TEST(trapped_syscalls_keep_registers),
+                       TEST(interrupt_while_disabled_is_pending),
+                       TEST(interrupt_while_enabled_is_an_upcall),
+                       TEST(park_returns_on_interrupt),
+                       TEST(double_upcall_ends_the_machine),
+                       TEST(bad_upcall_stack_ends_the_machine),
+                       TEST(stack_in_nub_is_no_help),
+                       TEST(measure_nub_call),
+                       TEST(pc_timer_and_ports)};
 
 }  // namespace
 

@@ -160,8 +160,8 @@ TEST_F(Boot, works_with_4_mib_and_with_8_gib) {
     Outcome outcome = run_guest("boot_info_is_sound", size);
     EXPECT_EQ(outcome.end, RunEnd::stopped) << outcome.report;
     EXPECT_EQ(outcome.status, 0u) << size << " guest.cc:" << outcome.page.page_faults;
-    std::cout << size / kMiB << " MiB: nub " << outcome.info.nub_size / kKiB << " KiB, free from "
-              << outcome.info.free_ranges[0].start / kKiB << " KiB\n";
+    std::cout << size / kMiB << " MiB: nub " << outcome.info.nub_size / kKiB << " KiB, free from " << outcome.info.free_ranges[0].start / kKiB
+              << " KiB\n";
   }
 }
 TEST_F(Boot, addresses_are_random) {
@@ -172,9 +172,7 @@ TEST_F(Boot, addresses_are_random) {
   EXPECT_NE(a.info.kernel_area_start, b.info.kernel_area_start);
   EXPECT_NE(memcmp(a.info.entropy, b.info.entropy, 32), 0);
 }
-TEST_F(Boot, a_tiny_machine_is_refused_in_words) {
-  EXPECT_THROW(run_guest("hello", 64 * kKiB), vmm::MonitorError);
-}
+TEST_F(Boot, a_tiny_machine_is_refused_in_words) { EXPECT_THROW(run_guest("hello", 64 * kKiB), vmm::MonitorError); }
 TEST_F(Boot, measure) {
   Outcome outcome = run_guest("measure_nub_call", 64 * kMiB);
   ASSERT_EQ(outcome.end, RunEnd::stopped) << outcome.report;
@@ -200,8 +198,10 @@ TEST_P(Qemu, passes) {
   FILE* file = fopen(path.c_str(), "wb");
   ASSERT_EQ(fwrite(image.data(), 1, image.size(), file), image.size());
   fclose(file);
-  std::string command = std::string("timeout 20 qemu-system-x86_64 -accel tcg -cpu max -m 128 -nodefaults -no-user-config -display none "
-                                    "-no-reboot -serial stdio -M ") + machine + " -kernel " + path + " 2>&1 </dev/null";
+  std::string command = std::string(
+                            "timeout 20 qemu-system-x86_64 -accel tcg -cpu max -m 128 -nodefaults -no-user-config -display none "
+                            "-no-reboot -serial stdio -M ") +
+                        machine + " -kernel " + path + " 2>&1 </dev/null";
   FILE* pipe = popen(command.c_str(), "r");
   std::string output;
   for (int c; (c = fgetc(pipe)) != EOF;) output.push_back(static_cast<char>(c));

@@ -72,11 +72,22 @@ u64 any_value() {
   }
 }
 
-const u32 kRegisters[] = {
-    virtio::kMmioDeviceFeaturesSelect, virtio::kMmioDriverFeatures, virtio::kMmioDriverFeaturesSelect, virtio::kMmioQueueSelect,
-    virtio::kMmioQueueSize, virtio::kMmioQueueReady, virtio::kMmioQueueNotify, virtio::kMmioInterruptAcknowledge, virtio::kMmioStatus,
-    virtio::kMmioQueueDescriptorsLow, virtio::kMmioQueueDescriptorsHigh, virtio::kMmioQueueAvailableLow, virtio::kMmioQueueAvailableHigh,
-    virtio::kMmioQueueUsedLow, virtio::kMmioQueueUsedHigh, virtio::kMmioConfig};
+const u32 kRegisters[] = {virtio::kMmioDeviceFeaturesSelect,
+                          virtio::kMmioDriverFeatures,
+                          virtio::kMmioDriverFeaturesSelect,
+                          virtio::kMmioQueueSelect,
+                          virtio::kMmioQueueSize,
+                          virtio::kMmioQueueReady,
+                          virtio::kMmioQueueNotify,
+                          virtio::kMmioInterruptAcknowledge,
+                          virtio::kMmioStatus,
+                          virtio::kMmioQueueDescriptorsLow,
+                          virtio::kMmioQueueDescriptorsHigh,
+                          virtio::kMmioQueueAvailableLow,
+                          virtio::kMmioQueueAvailableHigh,
+                          virtio::kMmioQueueUsedLow,
+                          virtio::kMmioQueueUsedHigh,
+                          virtio::kMmioConfig};
 
 void access(u64 address, u64 value) {
   bool write = !chance(4);
@@ -220,7 +231,8 @@ void self_modifying_rings() {
     direct<volatile u16>(queue.available + 4 + 2 * (*index % queue.size)) = static_cast<u16>(below(queue.size));
     *index = static_cast<u16>(*index + 1);
     ring(queue);
-    for (u64 n = below(2000); n > 0; --n) direct<volatile u16>(queue.descriptors + below(kPageSize) / 2 * 2) = static_cast<u16>(random() >> below(16));
+    for (u64 n = below(2000); n > 0; --n)
+      direct<volatile u16>(queue.descriptors + below(kPageSize) / 2 * 2) = static_cast<u16>(random() >> below(16));
   }
 }
 
@@ -264,8 +276,14 @@ void maps() {
   for (int i = 0; i < 1000; ++i) {
     for (NubCall& call : shared.calls) {
       u32 flags = static_cast<u32>(chance(2) ? kNubRead | kNubWrite : below(64));
-      call = {NubOp::map, 0, flags, chance(3) ? any_value() : 0x10000000 + below(4096) * kPageSize, chance(3) ? any_value() : align_down(any_address(), kPageSize),
-              chance(4) ? any_value() : below(64) * kPageSize, 0, 0};
+      call = {NubOp::map,
+              0,
+              flags,
+              chance(3) ? any_value() : 0x10000000 + below(4096) * kPageSize,
+              chance(3) ? any_value() : align_down(any_address(), kPageSize),
+              chance(4) ? any_value() : below(64) * kPageSize,
+              0,
+              0};
       if (chance(3)) call.va = info->kernel_area_start + below(4096) * kPageSize;
       if (chance(10)) call.op = static_cast<NubOp>(below(20));
     }
@@ -298,9 +316,16 @@ void attack(std::string_view text) {
     std::string_view name;
     void (*run)();
   };
-  const Mode kModes[] = {{"registers", registers}, {"monitor_registers", monitor_registers}, {"wild_rings", [] { rings(0); }},
-                         {"subtle_rings", [] { rings(200); }}, {"self_modifying_rings", self_modifying_rings}, {"batches", batches},
-                         {"maps", maps}, {"nub_by_batch", nub_by_batch}, {"nub_by_ring", nub_by_ring}, {"normal", normal}};
+  const Mode kModes[] = {{"registers", registers},
+                         {"monitor_registers", monitor_registers},
+                         {"wild_rings", [] { rings(0); }},
+                         {"subtle_rings", [] { rings(200); }},
+                         {"self_modifying_rings", self_modifying_rings},
+                         {"batches", batches},
+                         {"maps", maps},
+                         {"nub_by_batch", nub_by_batch},
+                         {"nub_by_ring", nub_by_ring},
+                         {"normal", normal}};
   for (const Mode& mode : kModes) {
     if (!take_word(text, mode.name)) continue;
     for (char digit : text) random_state = random_state * 10 + static_cast<u64>(digit - '0');

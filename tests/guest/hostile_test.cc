@@ -163,8 +163,7 @@ TEST_P(HostileWithoutConsequence, goes_on) {
   }
 }
 auto name_of = [](const auto& info) { return std::string(info.param); };
-INSTANTIATE_TEST_SUITE_P(monitor, Hostile,
-                         testing::Values("registers", "wild_rings", "subtle_rings", "self_modifying_rings", "batches"), name_of);
+INSTANTIATE_TEST_SUITE_P(monitor, Hostile, testing::Values("registers", "wild_rings", "subtle_rings", "self_modifying_rings", "batches"), name_of);
 INSTANTIATE_TEST_SUITE_P(monitor, HostileWithoutConsequence, testing::Values("monitor_registers", "maps"), name_of);
 
 // Devices and batches are refused the nub's memory (nub/invariants.md, 5).

@@ -78,7 +78,11 @@ static int addresses() {
   return 0;
 }
 
-#define TRY_ASM(name, ...) attempt(name, [] { asm volatile(__VA_ARGS__); return 0L; })
+#define TRY_ASM(name, ...)     \
+  attempt(name, [] {           \
+    asm volatile(__VA_ARGS__); \
+    return 0L;                 \
+  })
 
 int main(int argc, char** argv) {
   if (argc > 1 && !strcmp(argv[1], "addresses")) return addresses();
@@ -92,9 +96,8 @@ int main(int argc, char** argv) {
   action.sa_flags = SA_SIGINFO | SA_ONSTACK;
   for (int s : {SIGSEGV, SIGBUS, SIGILL, SIGTRAP}) sigaction(s, &action, nullptr);
 
-  attempt("map writable and executable", [] {
-    return mmap(nullptr, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED ? -errno : 1L;
-  });
+  attempt("map writable and executable",
+          [] { return mmap(nullptr, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED ? -errno : 1L; });
   attempt("make written memory executable", [] {
     void* p = mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     memcpy(p, kReturn, sizeof kReturn);
@@ -129,15 +132,17 @@ int main(int argc, char** argv) {
   });
   attempt("read address 0", [] { return static_cast<long>(*reinterpret_cast<volatile char*>(0)); });
   attempt("read address 0xffff", [] { return static_cast<long>(*reinterpret_cast<volatile char*>(0xffff)); });
-  attempt("map address 0", [] {
-    return mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED ? -errno : 1L;
-  });
+  attempt("map address 0",
+          [] { return mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED ? -errno : 1L; });
   attempt("map address 0x1000", [] {
-    return mmap(reinterpret_cast<void*>(0x1000), 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED ? -errno : 1L;
+    return mmap(reinterpret_cast<void*>(0x1000), 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED ? -errno
+                                                                                                                                             : 1L;
   });
   attempt("map kernel address", [] {
-    return mmap(reinterpret_cast<void*>(kernel_entry() & ~4095ul), 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED
-               ? -errno : 1L;
+    return mmap(reinterpret_cast<void*>(kernel_entry() & ~4095ul), 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) ==
+                   MAP_FAILED
+               ? -errno
+               : 1L;
   });
   attempt("write kernel text", [] {
     *reinterpret_cast<volatile char*>(kernel_entry()) = 0x90;

@@ -73,8 +73,7 @@ int main() {
   // Pre-emption: a thread that never calls the kernel must not keep the others from running.
   std::atomic<bool> stop{false};
   std::thread spinner([&] {
-    while (!stop.load(std::memory_order_relaxed)) {
-    }
+    while (!stop.load(std::memory_order_relaxed)) {}
   });
   usleep(20000);
   stop = true;

@@ -11,16 +11,13 @@ namespace virtio = abi::virtio;
 
 namespace {
 
-constexpr size_t kVectorsMax = 512;   // buffers in one system call
-constexpr int kRoundsMax = 16;        // then the other devices get their turn
+constexpr size_t kVectorsMax = 512;  // buffers in one system call
+constexpr int kRoundsMax = 16;       // then the other devices get their turn
 
 }  // namespace
 
 ConsoleDevice::ConsoleDevice(std::string name, ByteSource* source, ByteSink* sink, Events events)
-    : Device(std::move(name), virtio::DeviceId::console, virtio::kConsoleQueueCount),
-      source_(source),
-      sink_(sink),
-      events_(std::move(events)) {}
+    : Device(std::move(name), virtio::DeviceId::console, virtio::kConsoleQueueCount), source_(source), sink_(sink), events_(std::move(events)) {}
 
 void ConsoleDevice::reset() {
   transmit_.clear();

@@ -51,8 +51,7 @@ struct FakeStream : ByteSource, ByteSink {
 // A driver that follows virtio 1.2 §3.1.1 through the registers.
 class TransportDriver {
  public:
-  TransportDriver(Device& device, GuestMemory& memory, std::vector<FakeGuest*> queues)
-      : transport(device, memory, [this] { ++doorbells; }) {
+  TransportDriver(Device& device, GuestMemory& memory, std::vector<FakeGuest*> queues) : transport(device, memory, [this] { ++doorbells; }) {
     set(kMmioStatus, kStatusAcknowledge | kStatusDriver);
     set(kMmioDriverFeaturesSelect, 1);
     set(kMmioDriverFeatures, 1);
@@ -85,8 +84,7 @@ class ConsoleTest : public ::testing::Test {
   FakeStream stream;
   u64 ended_at = ~u64{0};
   int closed = 0;
-  ConsoleDevice console{"console", &stream, &stream,
-                        {[this](u64 bytes) { ended_at = bytes; }, [this](int error) { closed = error; }, [](auto) {}}};
+  ConsoleDevice console{"console", &stream, &stream, {[this](u64 bytes) { ended_at = bytes; }, [this](int error) { closed = error; }, [](auto) {}}};
   TransportDriver driver{console, memory, {&receive, &transmit}};
 };
 

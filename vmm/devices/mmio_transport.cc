@@ -23,13 +23,10 @@ std::string Device::error() const {
 }
 
 u64 MmioTransport::offered_features() const {
-  return device_.features() | virtio::feature_bit(virtio::kFeatureVersion1) |
-         virtio::feature_bit(virtio::kFeatureEventIndex);
+  return device_.features() | virtio::feature_bit(virtio::kFeatureVersion1) | virtio::feature_bit(virtio::kFeatureEventIndex);
 }
 
-QueueLayout* MmioTransport::selected_layout() {
-  return queue_select_ < layouts_.size() ? &layouts_[queue_select_] : nullptr;
-}
+QueueLayout* MmioTransport::selected_layout() { return queue_select_ < layouts_.size() ? &layouts_[queue_select_] : nullptr; }
 
 u64 MmioTransport::load(u64 offset, u32 size) {
   std::lock_guard lock(device_.mutex());
@@ -103,8 +100,7 @@ void MmioTransport::set_queue_ready(bool ready) {
 void MmioTransport::set_status(u32 status) {
   if (status == 0) return reset();
   // §3.1.1 step 5: features are accepted only if each was offered; without VERSION_1 the driver is a legacy one.
-  bool accepted = (driver_features_ & ~offered_features()) == 0 &&
-                  (driver_features_ & virtio::feature_bit(virtio::kFeatureVersion1)) != 0;
+  bool accepted = (driver_features_ & ~offered_features()) == 0 && (driver_features_ & virtio::feature_bit(virtio::kFeatureVersion1)) != 0;
   if ((status & virtio::kStatusFeaturesOk) != 0 && !accepted) status &= ~u32{virtio::kStatusFeaturesOk};
   status_ = status;
   bool ok = (status & virtio::kStatusDriverOk) != 0 && (status & virtio::kStatusFeaturesOk) != 0;

@@ -43,9 +43,7 @@ bool Virtqueue::enable(const GuestMemory& memory, const QueueLayout& layout, boo
   return true;
 }
 
-bool Virtqueue::has_available() {
-  return enabled_ && error_[0] == '\0' && load16(available_ + kIndexOffset) != next_available_;
-}
+bool Virtqueue::has_available() { return enabled_ && error_[0] == '\0' && load16(available_ + kIndexOffset) != next_available_; }
 
 bool Virtqueue::append(const virtio::Descriptor& descriptor, Chain* chain) {
   bool write = (descriptor.flags & virtio::kDescriptorWrite) != 0;

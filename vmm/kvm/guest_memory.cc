@@ -37,7 +37,7 @@ void GuestMemory::add_ram(u64 start, u64 size) {
   u8* host = reserve_aligned(size);
   add(start, size, host, true);
   if (mprotect(host, size, PROT_READ | PROT_WRITE) != 0) throw_errno("reserving the guest's memory", "give it less with -m");
-  madvise(host, size, MADV_HUGEPAGE);   // a host without huge pages works as well
+  madvise(host, size, MADV_HUGEPAGE);  // a host without huge pages works as well
   madvise(host, size, MADV_DONTFORK);
 }
 
@@ -60,9 +60,7 @@ void GuestMemory::add_file(u64 start, u64 size, int fd) {
   add(start, size, host, false);
 }
 
-void GuestMemory::add(u64 start, u64 size, void* host, bool writable) {
-  regions_.push_back({start, size, static_cast<u8*>(host), writable});
-}
+void GuestMemory::add(u64 start, u64 size, void* host, bool writable) { regions_.push_back({start, size, static_cast<u8*>(host), writable}); }
 
 std::span<u8> GuestMemory::range(PhysAddr address, u64 size, Access access) const {
   for (const Region& hidden : hidden_) {

@@ -40,10 +40,10 @@ void take_native(kvm_cpuid_entry2& entry, u32 eax, u32 ebx, u32 ecx, u32 edx) {
 }
 
 // CPUID bits of instructions that need no support from a kernel beyond XCR0 (Intel SDM 2A, CPUID).
-constexpr u32 kLeaf1Ecx = 1 << 0 | 1 << 1 | 1 << 9 | 1 << 12 | 1 << 13 | 1 << 19 | 1 << 20 | 1 << 22 | 1 << 23 | 1 << 25 | 1 << 26 |
-                          1 << 28 | 1 << 29 | 1 << 30;
-constexpr u32 kLeaf7Ebx = 1u << 0 | 1 << 3 | 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 16 | 1 << 17 | 1 << 18 | 1 << 19 | 1 << 20 | 1 << 21 |
-                          1 << 23 | 1 << 24 | 1 << 28 | 1 << 29 | 1 << 30 | 1u << 31;
+constexpr u32 kLeaf1Ecx =
+    1 << 0 | 1 << 1 | 1 << 9 | 1 << 12 | 1 << 13 | 1 << 19 | 1 << 20 | 1 << 22 | 1 << 23 | 1 << 25 | 1 << 26 | 1 << 28 | 1 << 29 | 1 << 30;
+constexpr u32 kLeaf7Ebx = 1u << 0 | 1 << 3 | 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 16 | 1 << 17 | 1 << 18 | 1 << 19 | 1 << 20 | 1 << 21 | 1 << 23 |
+                          1 << 24 | 1 << 28 | 1 << 29 | 1 << 30 | 1u << 31;
 constexpr u32 kLeaf7Ecx = 1 << 1 | 1 << 2 | 1 << 6 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12 | 1 << 14 | 1 << 22 | 1 << 25 | 1 << 27 | 1 << 28;
 constexpr u32 kLeaf7Edx = 1 << 4 | 1 << 14 | 1 << 23;
 constexpr u32 kLeaf71Eax = 1 << 4 | 1 << 5 | 1 << 10 | 1 << 11 | 1 << 12;
@@ -58,7 +58,7 @@ void edit_leaf(kvm_cpuid_entry2& entry) {
   if (entry.function == 1) {
     take_native(entry, 0, 0, kLeaf1Ecx, 0);
     entry.ecx &= ~kHideLeaf1Ecx;
-    entry.ecx |= 1 << 27 | 1u << 31;  // OSXSAVE follows CR4, hypervisor
+    entry.ecx |= 1 << 27 | 1u << 31;                 // OSXSAVE follows CR4, hypervisor
     entry.ebx = (entry.ebx & 0x0000ffff) | 1 << 16;  // APIC id 0, one logical processor
     entry.edx &= ~u32{1 << 28};
   } else if (entry.function == 7 && entry.index == 0) {
@@ -81,7 +81,7 @@ void edit_leaf(kvm_cpuid_entry2& entry) {
     }
   } else if (entry.function == 4 || entry.function == 2 || entry.function == 0x80000005 || entry.function == 0x80000006 ||
              (entry.function >= 0x80000002 && entry.function <= 0x80000004)) {
-    take_native(entry, ~0u, ~0u, ~0u, ~0u);  // caches (glibc sizes its copies by them) and the processor's name
+    take_native(entry, ~0u, ~0u, ~0u, ~0u);        // caches (glibc sizes its copies by them) and the processor's name
     if (entry.function == 4) entry.eax &= 0x3fff;  // one core, nothing shared
   } else if (entry.function == 0x80000001) {
     take_native(entry, 0, 0, 1 << 0 | 1 << 5 | 1 << 8, 1 << 11 | 1 << 20 | 1 << 27 | 1 << 29);
@@ -287,9 +287,9 @@ void Vcpu::report_crash(const std::string& reason) {
       "\n  rip {:016x} cs {:x} flags {:x} rsp {:016x} ss {:x}\n  rax {:016x} rbx {:016x} rcx {:016x} rdx {:016x}\n"
       "  rsi {:016x} rdi {:016x} rbp {:016x} cr2 {:016x}\n  r8  {:016x} r9  {:016x} r10 {:016x} r11 {:016x}\n"
       "  r12 {:016x} r13 {:016x} r14 {:016x} r15 {:016x}\n  cr0 {:x} cr3 {:x} cr4 {:x} efer {:x} gs {:x}",
-      u64{r.rip}, u16{s.cs.selector}, u64{r.rflags}, u64{r.rsp}, u16{s.ss.selector}, u64{r.rax}, u64{r.rbx}, u64{r.rcx}, u64{r.rdx},
-      u64{r.rsi}, u64{r.rdi}, u64{r.rbp}, u64{s.cr2}, u64{r.r8}, u64{r.r9}, u64{r.r10}, u64{r.r11}, u64{r.r12}, u64{r.r13}, u64{r.r14},
-      u64{r.r15}, u64{s.cr0}, u64{s.cr3}, u64{s.cr4}, u64{s.efer}, u64{s.gs.base});
+      u64{r.rip}, u16{s.cs.selector}, u64{r.rflags}, u64{r.rsp}, u16{s.ss.selector}, u64{r.rax}, u64{r.rbx}, u64{r.rcx}, u64{r.rdx}, u64{r.rsi},
+      u64{r.rdi}, u64{r.rbp}, u64{s.cr2}, u64{r.r8}, u64{r.r9}, u64{r.r10}, u64{r.r11}, u64{r.r12}, u64{r.r13}, u64{r.r14}, u64{r.r15}, u64{s.cr0},
+      u64{s.cr3}, u64{s.cr4}, u64{s.efer}, u64{s.gs.base});
 }
 
 }  // namespace husk::vmm

@@ -16,8 +16,8 @@ namespace husk::vmm {
 
 Vm::Vm(const char* kvm_path) : kvm_(open(kvm_path, O_RDWR | O_CLOEXEC)) {
   if (kvm_.get() < 0) {
-    throw_errno(std::string("opening ") + kvm_path, errno == ENOENT ? "this host has no KVM; load kvm_intel or kvm_amd"
-                                                                    : "the user must be allowed to use it, often by the group kvm");
+    throw_errno(std::string("opening ") + kvm_path,
+                errno == ENOENT ? "this host has no KVM; load kvm_intel or kvm_amd" : "the user must be allowed to use it, often by the group kvm");
   }
   if (ioctl(kvm_.get(), KVM_GET_API_VERSION, 0) != 12) throw MonitorError(std::string(kvm_path) + " is not a KVM of API version 12");
   for (int needed : {KVM_CAP_IMMEDIATE_EXIT, KVM_CAP_READONLY_MEM, KVM_CAP_IOEVENTFD}) {

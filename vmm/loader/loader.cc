@@ -48,7 +48,8 @@ const char* check_parts(const ImagePart* parts, u32 count, u64 file_size, u64 me
 
 bool in_part(const ImagePart* parts, u32 count, u32 flag, u64 offset, u64 size) {
   for (u32 i = 0; i < count; ++i) {
-    if ((parts[i].flags & flag) && offset >= parts[i].virtual_offset && inside(offset - parts[i].virtual_offset, size, parts[i].memory_size)) return true;
+    if ((parts[i].flags & flag) && offset >= parts[i].virtual_offset && inside(offset - parts[i].virtual_offset, size, parts[i].memory_size))
+      return true;
   }
   return false;
 }
@@ -66,7 +67,8 @@ const char* check_image_header(const ImageHeader& header, u64 size) {
     if (!in_part(header.kernel_parts, header.kernel_part_count, abi::kPartExecute, entry, 1)) return "a kernel entry lies outside its text";
   }
   const ImagePart* nub = header.nub_parts;
-  if (!is_aligned(header.nub_vector_stubs, kPageSize) || !in_part(nub, header.nub_part_count, abi::kPartExecute, header.nub_vector_stubs, kPageSize) ||
+  if (!is_aligned(header.nub_vector_stubs, kPageSize) ||
+      !in_part(nub, header.nub_part_count, abi::kPartExecute, header.nub_vector_stubs, kPageSize) ||
       header.nub_syscall_stub - header.nub_vector_stubs >= kPageSize) {
     return "the nub's entry code is misplaced";
   }
@@ -139,7 +141,9 @@ LoadedMachine load_machine(Vm& vm, const ImageFile& image, const LoadOptions& op
   u8* ram = memory.range({0}, options.ram_size, Access::write).data();
   u8* file = memory.range({abi::kMonitorImageAddress}, image.size(), Access::read).data();
   abi::MachineOutput output{};
-  auto at = [ram, file](u64 physical) { return physical >= abi::kMonitorImageAddress ? file + (physical - abi::kMonitorImageAddress) : ram + physical; };
+  auto at = [ram, file](u64 physical) {
+    return physical >= abi::kMonitorImageAddress ? file + (physical - abi::kMonitorImageAddress) : ram + physical;
+  };
   if (const char* error = abi::build_machine(input, at, &output)) {
     throw MonitorError(std::string(error) + "; give the machine more with -m (it has " + std::to_string(options.ram_size / kKiB) + " KiB)");
   }

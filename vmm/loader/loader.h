@@ -33,18 +33,18 @@ class ImageFile {
 const char* check_image_header(const abi::ImageHeader& header, u64 size);
 
 struct LoadOptions {
-  u64 ram_size;                    // bytes, multiple of 4096
-  std::span<const u8> config;      // boot configuration (boot_config.h); empty: the image's default
-  std::span<const u8, 32> entropy; // from the host's generator
+  u64 ram_size;                     // bytes, multiple of 4096
+  std::span<const u8> config;       // boot configuration (boot_config.h); empty: the image's default
+  std::span<const u8, 32> entropy;  // from the host's generator
   std::span<const abi::DeviceWindow> windows;
-  abi::CpuFeatures features;       // Vcpu::features()
-  u64 start_tsc;                   // 0: now
-  bool shadow_paging = false;      // ring 0 is emulated here (TableFiller::worthwhile) and the caller serves kMonitorMap
+  abi::CpuFeatures features;   // Vcpu::features()
+  u64 start_tsc;               // 0: now
+  bool shadow_paging = false;  // ring 0 is emulated here (TableFiller::worthwhile) and the caller serves kMonitorMap
 };
 
 struct LoadedMachine {
-  abi::CpuState cpu;           // for Vcpu::load
-  PhysAddr monitor_page;       // abi::MonitorPage in RAM
+  abi::CpuState cpu;      // for Vcpu::load
+  PhysAddr monitor_page;  // abi::MonitorPage in RAM
   PhysAddr boot_info;
   PhysAddr nub_state, vcpu_shared;  // for TableFiller
 };

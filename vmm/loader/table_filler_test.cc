@@ -285,8 +285,22 @@ class Random {
   u64 below(u64 limit) { return engine_() % limit; }
   bool chance(u64 of) { return below(of) == 0; }
   u64 value() {
-    static constexpr u64 kNear[] = {0, kUserStart, kVa, kUserEnd, kUpperStart, kUpperEnd, kNubBase, kNubRegionBase, kRam, kFree, kFreeHuge,
-                                    kMonitorImageAddress, kMonitorImageAddress + kImageSize, kMonitorDeviceAddress, kGiB, u64{1} << 47};
+    static constexpr u64 kNear[] = {0,
+                                    kUserStart,
+                                    kVa,
+                                    kUserEnd,
+                                    kUpperStart,
+                                    kUpperEnd,
+                                    kNubBase,
+                                    kNubRegionBase,
+                                    kRam,
+                                    kFree,
+                                    kFreeHuge,
+                                    kMonitorImageAddress,
+                                    kMonitorImageAddress + kImageSize,
+                                    kMonitorDeviceAddress,
+                                    kGiB,
+                                    u64{1} << 47};
     switch (below(5)) {
       case 0: return engine_();
       case 1: return engine_() >> below(64);
@@ -296,8 +310,14 @@ class Random {
   }
   NubCall call(u64 upper) {
     if (!chance(6)) {  // one that may well be right
-      return {NubOp::map, 0, chance(2) ? kR : kRW, (chance(4) ? upper : kVa) + below(4096) * kPageSize,
-              kMiB + below((kRam - kMiB) / kPageSize) * kPageSize, (1 + below(4)) * kPageSize, 0, 0};
+      return {NubOp::map,
+              0,
+              chance(2) ? kR : kRW,
+              (chance(4) ? upper : kVa) + below(4096) * kPageSize,
+              kMiB + below((kRam - kMiB) / kPageSize) * kPageSize,
+              (1 + below(4)) * kPageSize,
+              0,
+              0};
     }
     NubCall call{NubOp::map, 0, static_cast<u32>(below(32)) | kNubRead, value(), value(), (1 + below(8)) * kPageSize, 0, 0};
     if (chance(3)) call.va = upper + below(1024) * kPageSize;

@@ -151,12 +151,32 @@ QemuMachine::~QemuMachine() {
 std::vector<std::string> QemuMachine::arguments(const std::string& config_path) const {
   bool pci = qemu_.machine != "microvm";
   u64 memory_kib = std::max<u64>(options_.memory_size / kKiB, 1);
-  std::vector<std::string> out = {
-      qemu_.program, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-nic", "none",
-      "-M", qemu_.machine, "-accel", qemu_.accelerator, "-cpu", qemu_.accelerator == "tcg" ? "max" : "host",
-      "-m", std::to_string(memory_kib) + "k", "-smp", "1", "-kernel", options_.image_path, "-initrd", config_path,
-      "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
-      "-global", "virtio-mmio.force-legacy=false"};
+  std::vector<std::string> out = {qemu_.program,
+                                  "-nodefaults",
+                                  "-no-user-config",
+                                  "-display",
+                                  "none",
+                                  "-no-reboot",
+                                  "-nic",
+                                  "none",
+                                  "-M",
+                                  qemu_.machine,
+                                  "-accel",
+                                  qemu_.accelerator,
+                                  "-cpu",
+                                  qemu_.accelerator == "tcg" ? "max" : "host",
+                                  "-m",
+                                  std::to_string(memory_kib) + "k",
+                                  "-smp",
+                                  "1",
+                                  "-kernel",
+                                  options_.image_path,
+                                  "-initrd",
+                                  config_path,
+                                  "-sandbox",
+                                  "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+                                  "-global",
+                                  "virtio-mmio.force-legacy=false"};
   auto add = [&](const std::string& option, const std::string& value) {
     out.push_back(option);
     out.push_back(value);
@@ -205,8 +225,7 @@ void QemuMachine::spawn(const std::string& config_path) {
   bool failed = child_ < 0 || read(failure[0], &error, sizeof(error)) == sizeof(error);
   close(failure[0]);
   if (failed) {
-    throw MonitorError("starting " + qemu_.program + ": " + strerror(child_ < 0 ? errno : error) +
-                       "; install it: apt-get install qemu-system-x86");
+    throw MonitorError("starting " + qemu_.program + ": " + strerror(child_ < 0 ? errno : error) + "; install it: apt-get install qemu-system-x86");
   }
   for (auto& end : theirs_) end.reset();
   process_ = host::FileDescriptor(static_cast<int>(syscall(SYS_pidfd_open, child_, 0)));
@@ -272,8 +291,7 @@ MonitorResult QemuMachine::run() {
     return *streams_.back();
   };
   using enum HostStream::Direction;
-  receiver_ = std::make_unique<ControlReceiver>(
-      [this](abi::RecordType type, std::span<const u8> bytes) { on_record(type, bytes); });
+  receiver_ = std::make_unique<ControlReceiver>([this](abi::RecordType type, std::span<const u8> bytes) { on_record(type, bytes); });
   sender_ = std::make_unique<ControlSender>([this] { loop_.wake(); });
   auto pump = [this](ByteSource& source, ByteSink& sink) -> Pump& {
     pumps_.push_back(std::make_unique<Pump>(source, sink));
@@ -282,9 +300,7 @@ MonitorResult QemuMachine::run() {
   pump(stream(options_.stdin_fd, in), stream(ours_[0].get(), out)).on_end = [this](u64 bytes) {
     sender_->send_value(abi::RecordType::input_end, bytes);
   };
-  auto closed = [this](u32 which) {
-    return [this, which](int) { sender_->send_value(abi::RecordType::output_closed, which); };
-  };
+  auto closed = [this](u32 which) { return [this, which](int) { sender_->send_value(abi::RecordType::output_closed, which); }; };
   pump(stream(ours_[0].get(), in), stream(options_.stdout_fd, out)).on_closed = closed(1);
   pump(stream(ours_[1].get(), in), stream(options_.stderr_fd, out)).on_closed = closed(2);
   pump(stream(ours_[2].get(), in), *receiver_);

@@ -9,7 +9,7 @@
 namespace husk::vmm {
 
 struct QemuOptions {
-  std::string machine = "microvm";      // or q35
+  std::string machine = "microvm";  // or q35
   std::string accelerator = "tcg";
   std::string program = "qemu-system-x86_64";
 };

@@ -57,15 +57,14 @@ void enter(Report& report) {
   // A directory with nothing to open but facts about our own descriptors; and nothing can be opened.
   report.empty_root = chroot("/proc/self/fdinfo") == 0 && chdir("/") == 0;
   if (geteuid() == 0) {
-    report.other_user = setgroups(0, nullptr) == 0 && setresgid(kNobody, kNobody, kNobody) == 0 &&
-                        setresuid(kNobody, kNobody, kNobody) == 0;
+    report.other_user = setgroups(0, nullptr) == 0 && setresgid(kNobody, kNobody, kNobody) == 0 && setresuid(kNobody, kNobody, kNobody) == 0;
   }
   drop_capabilities();
   limit(RLIMIT_CORE, 0);
   limit(RLIMIT_NOFILE, kDescriptorsMax);
   prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) throw_errno("giving up new privileges");
-  struct sigaction action{};
+  struct sigaction action {};
   action.sa_sigaction = on_forbidden_call;
   action.sa_flags = SA_SIGINFO;
   sigaction(SIGSYS, &action, nullptr);

@@ -14,9 +14,7 @@ u32 load_register(u64 address) {
   asm volatile("movl (%1), %0" : "=r"(value) : "r"(address) : "memory");
   return value;
 }
-void store_register(u64 address, u32 value) {
-  asm volatile("movl %0, (%1)" : : "r"(value), "r"(address) : "memory");
-}
+void store_register(u64 address, u32 value) { asm volatile("movl %0, (%1)" : : "r"(value), "r"(address) : "memory"); }
 }  // namespace
 
 void RegisterList::use_monitor(u64 monitor_window, u64 first_virtio_window, u8* page, PhysAddr physical) {
@@ -51,10 +49,8 @@ void RegisterList::run() {
     if (step > 0) continue;
     batch_ = nullptr;
     Access& access = accesses_[done_++];
-    if (access.is_read)
-      access.value = load_register(access.address);
-    else
-      store_register(access.address, access.value);
+    if (access.is_read) access.value = load_register(access.address);
+    else store_register(access.address, access.value);
   }
 }
 
@@ -80,8 +76,7 @@ Result<void> ask(RegisterList& list, u64 window) {
 }
 }  // namespace
 
-Result<Vec<Owned<MmioTransport>>> MmioTransport::probe(std::span<const abi::DeviceWindow> windows,
-                                                       RegisterList& registers) {
+Result<Vec<Owned<MmioTransport>>> MmioTransport::probe(std::span<const abi::DeviceWindow> windows, RegisterList& registers) {
   Vec<Owned<MmioTransport>> found;
   for (const auto& window : windows)
     if (window.kind == abi::WindowKind::virtio_mmio) TRY(ask(registers, window.virtual_address));

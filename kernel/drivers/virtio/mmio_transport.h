@@ -31,9 +31,7 @@ class RegisterList {
     u32 value;
     bool is_read;
   };
-  Result<void> push(u64 window, u32 offset, u32 value, bool is_read) {
-    return accesses_.push_back({window + offset, value, is_read});
-  }
+  Result<void> push(u64 window, u32 offset, u32 value, bool is_read) { return accesses_.push_back({window + offset, value, is_read}); }
   size_t run_batch(size_t from);
   Vec<Access> accesses_;
   size_t done_ = 0;

@@ -30,9 +30,7 @@ class PortPciBus final : public PciBus {
 };
 constinit PortPciBus port_bus;
 
-u8 read_u8(PciBus& bus, u32 device, u32 offset) {
-  return static_cast<u8>(bus.read(device, offset & ~3u) >> (8 * (offset & 3)));
-}
+u8 read_u8(PciBus& bus, u32 device, u32 offset) { return static_cast<u8>(bus.read(device, offset & ~3u) >> (8 * (offset & 3))); }
 }  // namespace
 
 PciBus& port_pci_bus() { return port_bus; }
@@ -61,8 +59,7 @@ Result<Vec<Owned<PciTransport>>> PciTransport::probe(PciBus& bus, std::span<cons
 }
 
 // Where a memory BAR is mapped for ring 3; size 0 if it is not.
-PciTransport::Region PciTransport::bar_region(PciBus& bus, u32 device, u32 index,
-                                              std::span<const abi::DeviceWindow> windows) {
+PciTransport::Region PciTransport::bar_region(PciBus& bus, u32 device, u32 index, std::span<const abi::DeviceWindow> windows) {
   if (index >= kBarCount) return {};
   u32 low = bus.read(device, kBarOffset + 4 * index);
   if ((low & 1) != 0) return {};
@@ -139,9 +136,7 @@ Result<void> PciTransport::finish_start() {
   return {};
 }
 
-void PciTransport::notify(u32 queue) {
-  *reinterpret_cast<volatile u16*>(doorbells_[queue]) = static_cast<u16>(queue);
-}
+void PciTransport::notify(u32 queue) { *reinterpret_cast<volatile u16*>(doorbells_[queue]) = static_cast<u16>(queue); }
 void PciTransport::stop() { common().device_status = kStatusFailed; }
 
 }  // namespace husk::drivers::virtio

@@ -43,9 +43,7 @@ class PciTransport final : public Transport {
   explicit PciTransport(abi::virtio::DeviceId id) : id_(id) {}
   static Region bar_region(PciBus& bus, u32 device, u32 index, std::span<const abi::DeviceWindow> windows);
   bool find_structures(PciBus& bus, u32 device, std::span<const abi::DeviceWindow> windows);
-  volatile abi::virtio::PciCommonConfig& common() const {
-    return *reinterpret_cast<volatile abi::virtio::PciCommonConfig*>(common_.address);
-  }
+  volatile abi::virtio::PciCommonConfig& common() const { return *reinterpret_cast<volatile abi::virtio::PciCommonConfig*>(common_.address); }
   abi::virtio::DeviceId id_;
   u64 features_ = 0;
   Region common_, notify_;

@@ -16,13 +16,13 @@ class Transport {
  public:
   virtual ~Transport() = default;
   virtual abi::virtio::DeviceId id() const = 0;
-  virtual u64 features() const = 0;                       // offered by the device
-  virtual u16 queue_size_max(u32 queue) const = 0;        // 0: there is no such queue
+  virtual u64 features() const = 0;                 // offered by the device
+  virtual u16 queue_size_max(u32 queue) const = 0;  // 0: there is no such queue
   // Features must be a subset of those offered. queues[i] becomes the device's queue i; null: not used.
   virtual Result<void> start(u64 features, std::span<Virtqueue* const> queues) = 0;
-  virtual Result<void> finish_start() = 0;                // EIO: the device refused
+  virtual Result<void> finish_start() = 0;  // EIO: the device refused
   virtual void notify(u32 queue) = 0;
-  virtual void stop() = 0;                                // status FAILED: it misbehaved
+  virtual void stop() = 0;  // status FAILED: it misbehaved
 };
 
 }  // namespace husk::drivers::virtio

@@ -39,10 +39,8 @@ Result<u16> Virtqueue::offer(std::span<const QueueBuffer> chain) {
     descriptor->next = last ? u16{0} : next;
     if (writes) writable += chain[i].length;
     slots_[at_slot].chain_length = 0;
-    if (last)
-      free_head_ = next;
-    else
-      at_slot = next;
+    if (last) free_head_ = next;
+    else at_slot = next;
   }
   slots_[head].chain_length = static_cast<u16>(chain.size());
   slots_[head].writable = writable;
@@ -95,17 +93,13 @@ void Virtqueue::release_chain(u16 head) {
 
 void Virtqueue::want_no_interrupt() {
   // An index just passed is not passed again before 2^16 more entries.
-  if (event_index_)
-    store(at<u16>(descriptor_table_size(size_) + used_event_offset(size_)), static_cast<u16>(seen_used_ - 1));
-  else
-    store(&available()->flags, kAvailableNoInterrupt);
+  if (event_index_) store(at<u16>(descriptor_table_size(size_) + used_event_offset(size_)), static_cast<u16>(seen_used_ - 1));
+  else store(&available()->flags, kAvailableNoInterrupt);
 }
 
 void Virtqueue::want_interrupt(u16 chains) {
-  if (event_index_)
-    store(at<u16>(descriptor_table_size(size_) + used_event_offset(size_)), static_cast<u16>(seen_used_ + chains - 1));
-  else
-    store(&available()->flags, 0);
+  if (event_index_) store(at<u16>(descriptor_table_size(size_) + used_event_offset(size_)), static_cast<u16>(seen_used_ + chains - 1));
+  else store(&available()->flags, 0);
   std::atomic_thread_fence(std::memory_order_seq_cst);
 }
 

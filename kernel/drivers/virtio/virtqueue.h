@@ -68,9 +68,7 @@ class Virtqueue {
   T* at(u64 offset) const {
     return reinterpret_cast<T*>(memory_ + offset);
   }
-  abi::virtio::AvailableHeader* available() const {
-    return at<abi::virtio::AvailableHeader>(abi::virtio::descriptor_table_size(size_));
-  }
+  abi::virtio::AvailableHeader* available() const { return at<abi::virtio::AvailableHeader>(abi::virtio::descriptor_table_size(size_)); }
   abi::virtio::UsedHeader* used() const { return at<abi::virtio::UsedHeader>(used_offset(size_)); }
   void release_chain(u16 head);
 

@@ -87,23 +87,21 @@ TEST_P(VirtqueueMisbehaviour, breaks_the_queue_for_good) {
   (void)fake.queue->publish();
   GetParam().act(fake, id);
   UsedBuffer used;
-  while (fake.queue->take(&used)) {
-  }
+  while (fake.queue->take(&used)) {}
   EXPECT_TRUE(fake.queue->broken());
   EXPECT_FALSE(fake.queue->has_used());
   EXPECT_EQ(fake.queue->offer(std::vector{kOut}).error().code(), EIO);
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    all, VirtqueueMisbehaviour,
-    testing::Values(Misbehaviour{"id_beyond_the_table", [](FakeQueue& f, u16) { f.finish(4, 0); }},
-                    Misbehaviour{"huge_id", [](FakeQueue& f, u16) { f.finish(0xffffffff, 0); }},
-                    Misbehaviour{"middle_of_a_chain", [](FakeQueue& f, u16 id) { f.finish((id + 1u) % 4, 0); }},
-                    Misbehaviour{"never_offered", [](FakeQueue& f, u16 id) { f.finish((id + 3u) % 4, 0); }},
-                    Misbehaviour{"longer_than_offered", [](FakeQueue& f, u16 id) { f.finish(id, 21); }},
-                    Misbehaviour{"twice", [](FakeQueue& f, u16 id) { f.finish(id, 0), f.finish(id, 0); }},
-                    Misbehaviour{"index_far_ahead", [](FakeQueue& f, u16) { f.used()->index = 1000; }}),
-    [](const auto& param_info) { return std::string(param_info.param.name); });
+INSTANTIATE_TEST_SUITE_P(all, VirtqueueMisbehaviour,
+                         testing::Values(Misbehaviour{"id_beyond_the_table", [](FakeQueue& f, u16) { f.finish(4, 0); }},
+                                         Misbehaviour{"huge_id", [](FakeQueue& f, u16) { f.finish(0xffffffff, 0); }},
+                                         Misbehaviour{"middle_of_a_chain", [](FakeQueue& f, u16 id) { f.finish((id + 1u) % 4, 0); }},
+                                         Misbehaviour{"never_offered", [](FakeQueue& f, u16 id) { f.finish((id + 3u) % 4, 0); }},
+                                         Misbehaviour{"longer_than_offered", [](FakeQueue& f, u16 id) { f.finish(id, 21); }},
+                                         Misbehaviour{"twice", [](FakeQueue& f, u16 id) { f.finish(id, 0), f.finish(id, 0); }},
+                                         Misbehaviour{"index_far_ahead", [](FakeQueue& f, u16) { f.used()->index = 1000; }}),
+                         [](const auto& param_info) { return std::string(param_info.param.name); });
 
 }  // namespace
 }  // namespace husk::drivers::virtio
