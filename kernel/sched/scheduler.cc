@@ -15,6 +15,7 @@ namespace {
 // Words of VcpuShared::scratch (cpu.h).
 constexpr size_t scratch_index(size_t offset) { return (offset - HUSK_VCPU_SCRATCH) / sizeof(u64); }
 constexpr size_t kKernelStack = scratch_index(HUSK_CPU_KERNEL_STACK);
+[[maybe_unused]] constexpr size_t kSelf = scratch_index(HUSK_CPU_SELF);  // hosted tests find their Cpu without it
 constexpr size_t kStackLimit = scratch_index(HUSK_CPU_STACK_LIMIT);
 // What a trap in the kernel needs of the stack before it can complain.
 constexpr u64 kStackReserve = sizeof(TrapFrame) + 1 * kKiB;
