@@ -20,7 +20,7 @@ enum MonitorRegister : u32 {
   kMonitorBatchAccess = 0x18,  // value = physical address / 4096 of a MonitorBatch: does its accesses, then returns
 };
 
-// kMonitorMap: where ring 0 is emulated instruction by instruction, the monitor writes page-table entries a hundred times faster than
+// kMonitorMap: where ring 0 is emulated instruction by instruction, the monitor writes page-table entries natively, in one exit for a whole batch, instead of
 // the nub. It performs `map` calls in order under the nub's rules (nub_policy.h), but only into empty entries, so that no
 // TLB or shadow page table can be stale; it stops at the first call that is anything else or that it would have to refuse, and stores how many it did in
 // VcpuShared::calls_done. The nub does the rest and has the last word.

@@ -78,6 +78,13 @@ def touch_512_mib(b):
     return b.same_program(b.compile("touch"), "-m", "1G")
 
 
+@figure("ms", "the limit of touch_512_mib: the host with 2 MiB pages")
+def touch_512_mib_limit(b):
+    program = b.compile("touch")
+    image = b.image(program)
+    return b.interleaved(lambda: b.number(b.husk, "run", "-m", "1G", image), lambda: b.number("taskset", "-c", "1", program, "huge"))
+
+
 @figure("ns", "ratio at most 0.5 (Linux on the host, one CPU)")
 def futex_switch(b):
     return b.same_program(b.compile("pingpong"))

@@ -1,6 +1,6 @@
 // Making pages present: on faults, and ahead of them.
 //
-// A fault costs a hundred times what one more page costs, so that each one brings in neighbours: a whole small mapping, a window that
+// A fault costs far more than one more page in it, so that each one brings in neighbours: a whole small mapping, a window that
 // doubles while faults walk upwards, or 2 MiB at once in large anonymous mappings while memory is plentiful.
 #include <string.h>
 
