@@ -32,7 +32,23 @@ enum class ConfigTag : u32 {
   log_level = 13,              // u8: 0 error, 1 warning, 2 info, 3 debug
   jit = 14,                    // empty: as ImageFlags::kImageJit
   stack_limit = 15,            // u64 bytes
+  network = 16,                // u8: NetworkMode. Absent: no network but the loopback
+  network_address = 17,        // NetworkAddress; several are allowed
+  network_gateway = 18,        // NetworkAddress, prefix_bits 0; one per family
+  name_server = 19,            // NetworkAddress, prefix_bits 0, in order of preference
+  search_domain = 20,          // text, as in resolv.conf(5): names separated by spaces
+  host_entry = 21,             // "ADDRESS NAME", for hosts(5)
 };
+
+enum class NetworkMode : u8 { none = 0, manual = 1, automatic = 2 };  // automatic: DHCPv4 and SLAAC; addresses given are added
+
+struct NetworkAddress {
+  u8 family;  // 4 or 6
+  u8 prefix_bits;
+  u8 padding[2];
+  u8 address[16];  // network order; IPv4 in the first 4 bytes
+};
+static_assert(sizeof(NetworkAddress) == 20);
 
 struct ConfigRecord {
   ConfigTag tag;

@@ -26,6 +26,15 @@ struct MonitorEvents {
   virtual void raw_terminal(bool raw) = 0;
 };
 
+// A network device for the guest: frames go to and come from a descriptor, opened by vmm/net/ before the jail closes.
+struct NetworkDevice {
+  int fd = -1;               // one frame per read or write: a TAP interface, or one end of a SOCK_SEQPACKET pair; non-blocking
+  bool vnet_header = false;  // frames begin with a 12-byte virtio_net_hdr (TAP): checksums and segmentation are left to the other side
+  u8 mac[6] = {};            // the guest's
+  u16 mtu = 1500;
+  int pcap_fd = -1;  // every frame is written there too, pcap format
+};
+
 struct MonitorOptions {
   std::string image_path;
   u64 memory_size = 256 * kMiB;
@@ -34,6 +43,7 @@ struct MonitorOptions {
   int signal_fd = -1;                                  // signalfd(2) of SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH: passed on to the program
   int life_fd = -1;                                    // readable or closed at the other end: the machine is cut off
   u64 stop_timeout_ns = u64{10} * 1000 * 1000 * 1000;  // from the first stop signal to power off
+  std::optional<NetworkDevice> network;                // the configuration's network records are the caller's
   MonitorEvents* events = nullptr;
   std::function<void()> before_guest = [] {};  // everything is open, the I/O thread runs: the jail may close
 };
