@@ -1,0 +1,35 @@
+// The network of this machine: owns its one net::Stack, which is made, and whose device is started, when the first socket that needs it is made.
+//
+// A program without sockets pays nothing but a few files in /etc. Kernel context on the one vCPU, not from interrupts.
+#pragma once
+#undef linux
+
+#include "base/result.h"
+#include "kernel/net/stack.h"
+
+namespace husk::linux {
+
+// Boot's network device, if there is one; it lives for ever.
+class LazyNetDevice {
+ public:
+  virtual Result<packet::NetDevice*> start() = 0;  // once, at the first use; may block
+  // The machine may go to sleep: the next packet must wake it. The driver switches events off again by itself when it is polled.
+  virtual void want_events() = 0;
+
+ protected:
+  ~LazyNetDevice() = default;
+};
+
+// Boot, after linux::init(). Null: no device, but the loopback.
+void init_network(LazyNetDevice* device);
+// Writes /etc/resolv.conf, /etc/hosts and /etc/hostname if the boot configuration has a network. Before the program starts; on a thread that may block.
+void write_network_files();
+
+Result<net::Stack*> network();     // starts it if need be
+net::Stack* network_if_started();  // for /proc and /sys: null before that
+// Takes what has arrived, sends what is to be sent. After each call on a socket that may have made output, and before one says that there is nothing.
+void network_run();
+// Before the first packet leaves for another machine: with NetworkMode::automatic, waits until there is an address (at most 10 s). EINTR.
+Result<void> network_wait_configured(const net::IpAddress& destination);
+
+}  // namespace husk::linux
