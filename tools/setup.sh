@@ -16,6 +16,13 @@ sudo=""
 [ "$(id -u)" = 0 ] || sudo=sudo
 echo "setup: installing$missing"
 log=$(mktemp)
+# Some packages start a service when they are installed (redis, nginx); tests want only their programs.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+  printf '#!/bin/sh\nexit 101\n' | $sudo tee "$policy" >/dev/null
+  $sudo chmod 755 "$policy"
+  trap '$sudo rm -f "$policy"' EXIT INT TERM
+fi
 if ! { $sudo apt-get update && DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y --no-install-recommends $missing; } >"$log" 2>&1; then
   tail -n 20 "$log" >&2
   echo "setup: apt-get could not install:$missing" >&2
