@@ -14,6 +14,9 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "bench"))
+import network  # noqa: E402
+
 FIGURES = {}
 
 
@@ -154,6 +157,9 @@ def pipe_throughput(b):
         return b.number(sys.executable, "-c", script)
     image = b.image("/bin/cat")
     return b.interleaved(lambda: through(b.husk, "run", image), lambda: through("cat"))
+
+
+FIGURES.update(network.FIGURES)
 
 
 def report(name, unit, goal, better, ours, theirs):
