@@ -10,6 +10,21 @@
 
 namespace husk::vfs {
 
+enum SocketTypes : int { kSocketStream = 1, kSocketDatagram = 2, kSocketSequential = 5 };  // SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET
+
+enum MessageFlags : u32 {  // MSG_*
+  kMessageOutOfBand = 0x1,
+  kMessagePeek = 0x2,
+  kMessageControlTruncated = 0x8,
+  kMessageTruncated = 0x20,
+  kMessageDontWait = 0x40,
+  kMessageEndOfRecord = 0x80,
+  kMessageWaitAll = 0x100,
+  kMessageErrorQueue = 0x2000,
+  kMessageNoSignal = 0x4000,
+  kMessageMore = 0x8000,
+};
+
 // A sockaddr as the program wrote it, its size checked against kMax only; the family judges the rest.
 struct SocketAddress {
   static constexpr u32 kMax = 128;  // sizeof(struct sockaddr_storage)
@@ -42,6 +57,7 @@ struct SocketMessage {
   Vec<Ref<File>>* files = nullptr;    // SCM_RIGHTS; null: none to send, or no room to receive
   SocketCredentials* credentials = nullptr;
   Vec<ControlData>* control = nullptr;  // send: what was given (may be null); receive: filled in (null: no room)
+  bool has_credentials = false;         // receive: *credentials was filled in
 };
 
 class Socket : public File {
@@ -69,11 +85,14 @@ class Socket : public File {
   Result<size_t> write(IoBuffer& buffer, const u64* offset) final;
   Result<i64> ioctl(u32 request, u64 argument) final;
   Result<Stat> stat() final;
+  Result<FileSystemStat> file_system_stat() final;
   Result<String> describe() final;
 
  protected:
   // For blocking calls: waits for a change of `queue` until the deadline. EAGAIN if nonblocking, MSG_DONTWAIT or late; EINTR.
   Result<void> wait(sched::WaitQueue& queue, u32 message_flags, u64 deadline_ns);
+  // The same, when one waiter is enough for one event (accept): wake the queue with wake_one().
+  Result<void> wait_exclusive(sched::WaitQueue& queue, u64 deadline_ns);
   static u64 deadline_of(u64 timeout_ns);
 
  private:
