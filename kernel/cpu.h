@@ -13,6 +13,9 @@
 #define HUSK_CPU_DISPATCH 0xa8      // table of system-call functions (tracing replaces it)
 #define HUSK_CPU_STACK_LIMIT 0xb0   // a trap in the kernel below this address of the stack is an overflow
 
+#define HUSK_CPU_WORD_CALLS 0xb8  // table of the calls that are answered with a word: see sched/traps.h
+#define HUSK_CPU_WORDS 0xc0       // those words, to 0x100
+
 // Work::kWorkFullReturn for entry code, which finds kernel_work[0] here.
 #define HUSK_WORK_FULL_RETURN 8
 #define HUSK_VCPU_KERNEL_WORK (HUSK_VCPU_WORK + 1)

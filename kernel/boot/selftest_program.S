@@ -5,12 +5,13 @@
         lea 99f(%rip), %rcx
         mov $\number, %eax
         jmp *%gs:0
+        syscall                         // never reached but by what restarts a call: image/rewrite/README.md
 99:
 .endm
 
         .section .text.program, "ax", @progbits
         .balign 4096
-        .globl program_start, program_contract, program_spin, program_set, program_time, program_vector, program_faults
+        .globl program_start, program_contract, program_spin, program_set, program_time, program_vector, program_faults, program_words
 program_start:
 
 // rdi = Area: a call with known registers and flags, all of them looked at afterwards. The area's address is in the red zone.
@@ -43,6 +44,7 @@ program_contract:
         popfq
         lea 512(%rsp), %rsp
         jmp *%gs:0
+        syscall
 2:      mov %rax, -16(%rsp)
         mov -8(%rsp), %rax
         mov %rbx, AREA_AFTER + 0x08(%rax)
@@ -135,5 +137,31 @@ program_faults:
         cmp $-14, %rax
         jne 2b
         CALL CALL_EXIT
+
+// rdi = how often: calls that the entry answers by itself; registers, flags and the red zone stay.
+program_words:
+        mov %rdi, %rbx
+        mov %rsp, %rbp
+        movabs $0x2222222222222222, %rdx
+        mov %rdx, -8(%rsp)
+1:      mov $CALL_WORD, %eax
+        stc
+        lea 2f(%rip), %rcx
+        jmp *%gs:0
+        syscall
+2:      jnc 3f
+        cmp $77, %rax
+        jne 3f
+        cmp %rsp, %rbp
+        jne 3f
+        cmp %rdx, -8(%rsp)
+        jne 3f
+        lea 2b(%rip), %rax
+        cmp %rax, %rcx
+        jne 3f
+        dec %rbx
+        jnz 1b
+        CALL CALL_EXIT
+3:      CALL CALL_FAIL
         .balign 4096
         .section .note.GNU-stack, "", @progbits

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/personality.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
 
@@ -20,6 +21,7 @@
 #include "kernel/mem/frames.h"
 #include "kernel/mem/user_copy.h"
 #include "kernel/random.h"
+#include "kernel/sched/traps.h"
 #include "kernel/time/time.h"
 
 namespace husk::linux {
@@ -33,6 +35,24 @@ Credentials& self() { return current_process().credentials; }
 
 void set_if(u32& to, u32 id) {
   if (id != kKeep) to = id;
+}
+
+// What the entry answers by itself (sched::WordCalls), in the order of their words.
+constexpr u8 kWordCallNumbers[] = {SYS_getpid, SYS_getppid, SYS_getuid, SYS_geteuid, SYS_getgid, SYS_getegid};
+static_assert(sizeof(kWordCallNumbers) <= sched::kCallWords);
+
+constexpr sched::WordCalls make_word_calls() {
+  sched::WordCalls calls = {};
+  for (u8 i = 0; i < sizeof(kWordCallNumbers); ++i) calls.word_of[kWordCallNumbers[i]] = i + 1;
+  return calls;
+}
+constinit const sched::WordCalls word_calls = make_word_calls();
+
+i64 ids_changed() {
+  const Process& process = current_process();
+  u32 words[] = {static_cast<u32>(process.pid), static_cast<u32>(process.parent_pid), self().uid, self().euid, self().gid, self().egid};
+  for (u32 i = 0; i < sizeof(kWordCallNumbers); ++i) sched::set_call_word(i, words[i]);
+  return 0;
 }
 
 Result<void> check_process(int process_id) {
@@ -52,8 +72,13 @@ Result<i64> write_three(u64 a, u64 b, u64 c, u32 x, u32 y, u32 z) {
 
 // --- ids ------------------------------------------------------------------------------------------------------------------
 
-// getppid is what system-call benchmarks measure.
-extern "C" i64 sys_getppid(u64, u64, u64, u64, u64, u64) { return current_process().parent_pid; }
+void answer_ids_at_once() {
+  ids_changed();
+  sched::set_word_calls(word_calls);
+}
+
+// Reached by trapped calls and under --trace only, as those that follow.
+HUSK_SYSCALL(getppid) { return current_process().parent_pid; }
 HUSK_SYSCALL(getpid) { return current_process().pid; }
 HUSK_SYSCALL(gettid) { return current_task().tid; }
 HUSK_SYSCALL(getuid) { return self().uid; }
@@ -65,35 +90,35 @@ HUSK_SYSCALL(getresgid, u64 r, u64 e, u64 s) { return write_three(r, e, s, self(
 
 HUSK_SYSCALL(setuid, u32 id) {
   self().uid = self().euid = self().suid = id;
-  return 0;
+  return ids_changed();
 }
 HUSK_SYSCALL(setgid, u32 id) {
   self().gid = self().egid = self().sgid = id;
-  return 0;
+  return ids_changed();
 }
 HUSK_SYSCALL(setreuid, u32 real, u32 effective) {
   set_if(self().uid, real);
   set_if(self().euid, effective);
   self().suid = self().euid;
-  return 0;
+  return ids_changed();
 }
 HUSK_SYSCALL(setregid, u32 real, u32 effective) {
   set_if(self().gid, real);
   set_if(self().egid, effective);
   self().sgid = self().egid;
-  return 0;
+  return ids_changed();
 }
 HUSK_SYSCALL(setresuid, u32 real, u32 effective, u32 saved) {
   set_if(self().uid, real);
   set_if(self().euid, effective);
   set_if(self().suid, saved);
-  return 0;
+  return ids_changed();
 }
 HUSK_SYSCALL(setresgid, u32 real, u32 effective, u32 saved) {
   set_if(self().gid, real);
   set_if(self().egid, effective);
   set_if(self().sgid, saved);
-  return 0;
+  return ids_changed();
 }
 HUSK_SYSCALL(setfsuid, u32) { return self().euid; }
 HUSK_SYSCALL(setfsgid, u32) { return self().egid; }

@@ -172,6 +172,7 @@ void run_program(void*) {
   if (result.ok()) result = replace_image(*program);
   if (!result.ok()) cannot_run(*program, result.error().code());
   delete program;
+  if (!machine.configuration.trace) answer_ids_at_once();
   announce_start();
 }
 

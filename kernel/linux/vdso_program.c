@@ -33,8 +33,8 @@ static uint64_t read_ns(int realtime) {
 
 static long system_call(long number, long a, long b) {
   long result;
-  /* As the image builder writes system calls: the way by a `syscall` instruction is longer. */
-  __asm__ volatile("lea 1f(%%rip), %%rcx\n\tjmp *%%gs:0\n1:"
+  /* As the image builder writes system calls (image/rewrite/README.md): the `syscall` instruction is only for restarts. */
+  __asm__ volatile("lea 1f(%%rip), %%rcx\n\tjmp *%%gs:0\n\tsyscall\n1:"
                    : "=a"(result) : "a"(number), "D"(a), "S"(b) : "rcx", "r11", "memory");
   return result;
 }

@@ -20,6 +20,9 @@ constexpr u64 kPageFaultVector = 14;
 constexpr u64 kFaultWrite = 2, kFaultFetch = 16;
 
 constinit TrapHooks hooks{};
+constinit const WordCalls no_word_calls{};
+
+u64& scratch_word(u64 offset) { return this_cpu().shared->scratch[(offset - HUSK_VCPU_SCRATCH) / sizeof(u64)]; }
 
 mem::Access access_of(const TrapFrame& frame) {
   if (frame.error & kFaultFetch) return mem::Access::execute;
@@ -38,9 +41,15 @@ mem::Access access_of(const TrapFrame& frame) {
 void set_trap_hooks(const TrapHooks& new_hooks) { hooks = new_hooks; }
 
 void set_syscall_table(const SyscallFunction* table) {
-  abi::VcpuShared& shared = *this_cpu().shared;
-  shared.scratch[(HUSK_CPU_DISPATCH - HUSK_VCPU_SCRATCH) / sizeof(u64)] = reinterpret_cast<u64>(table);
-  shared.syscall_entry = reinterpret_cast<u64>(&kernel_syscall_entry);
+  scratch_word(HUSK_CPU_DISPATCH) = reinterpret_cast<u64>(table);
+  set_word_calls(no_word_calls);
+  this_cpu().shared->syscall_entry = reinterpret_cast<u64>(&kernel_syscall_entry);
+}
+
+void set_word_calls(const WordCalls& calls) { scratch_word(HUSK_CPU_WORD_CALLS) = reinterpret_cast<u64>(&calls); }
+void set_call_word(u32 index, u64 value) {
+  HUSK_ASSERT(index < kCallWords);
+  scratch_word(HUSK_CPU_WORDS + index * sizeof(u64)) = value;
 }
 
 void enter_program() { husk_enter_program(current()->frame()); }
