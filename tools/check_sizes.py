@@ -9,7 +9,7 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NUB_LINES_MAX = 1500
-IMAGE_BYTES_MAX = 300 * 1024
+IMAGE_BYTES_MAX = 450 * 1024
 
 
 def image_bytes(husk):

@@ -7,6 +7,7 @@
 #include "kernel/boot/panic.h"
 #include "kernel/boot/streams.h"
 #include "kernel/drivers/console.h"
+#include "kernel/drivers/devices.h"
 #include "kernel/fs/file_systems.h"
 #include "kernel/linux/linux.h"
 #include "kernel/log.h"
@@ -147,9 +148,10 @@ extern "C" [[noreturn]] void husk_main(const abi::BootInfo& info) {
   mem::init_frames(info);
   start_clocks(info, configuration);
   init_random(configuration.seed);
-  if (auto consoles = drivers::init_consoles(info); !consoles.ok()) {
-    log(LogLevel::error, "no console device can be used: error %d", consoles.error().code());
+  if (auto devices = drivers::start_devices(info); !devices.ok()) {
+    log(LogLevel::error, "no console device can be used: error %d", devices.error().code());
   }
+  if (info.machine == abi::MachineKind::pc) sched::poll_by_timer();
   set_crash_sink(send_crash);
   if (drivers::has_control_console()) set_log_sink(send_log_line);
   linux::init(info, start_tsc, linux::decode_configuration(configuration_bytes));

@@ -4,11 +4,9 @@
 #include <algorithm>
 
 #include "kernel/drivers/channel.h"
-#include "kernel/drivers/devices.h"
 #include "kernel/drivers/record_reader.h"
 #include "kernel/drivers/serial.h"
 #include "kernel/log.h"
-#include "kernel/mem/frames.h"
 #include "kernel/time/time.h"
 #include "kernel/vfs/file.h"
 #include "platform/platform.h"
@@ -18,29 +16,14 @@ namespace husk::drivers {
 namespace {
 
 constexpr u32 kChannels = 3;
-// A PC has no device interrupts that ring 3 could get. Looks at the devices come soon after activity, then ever more seldom.
-constexpr u64 kPollPeriodMinNs = 200'000, kPollPeriodMaxNs = 10'000'000;
 constexpr u64 kOtherStreamWaitNs = 10'000'000;
 constexpr u64 kRecordPatienceNs = 2 * time::kNsPerSecond;
-
-void poll_timer_fired(time::Timer& timer);
+constexpr u64 kDrainPeriodNs = 200'000;
 
 class Consoles final : public sched::Poller {
  public:
-  Result<void> init(const abi::BootInfo& info);
+  Result<void> init(std::span<Owned<virtio::Transport>> devices, bool is_pc);
   bool poll() override;
-  // Before somebody waits: makes sure that the devices are looked at.
-  void expect_events() {
-    if (!is_pc_) return;
-    poll_period_ns_ = kPollPeriodMinNs;
-    if (!poll_timer_.armed() || next_poll_ns_ > time::monotonic_ns() + kPollPeriodMinNs) arm_poll_timer();
-  }
-  // Signals come through the control console also when nobody waits for anything.
-  void poll_timer() {
-    poll_period_ns_ = std::min(2 * poll_period_ns_, kPollPeriodMaxNs);
-    poll();
-    arm_poll_timer();
-  }
   // stderr shares the first console on machines that have only one.
   Channel* channel(Stream stream) {
     auto& own = channels_[static_cast<u32>(stream)];
@@ -54,40 +37,24 @@ class Consoles final : public sched::Poller {
   static void take_record(void* self, abi::RecordType type, std::span<const u8> body) { static_cast<Consoles*>(self)->take_record(type, body); }
   void take_record(abi::RecordType type, std::span<const u8> body);
   void read_records(Channel& control);
-  void arm_poll_timer() {
-    next_poll_ns_ = time::monotonic_ns() + poll_period_ns_;
-    poll_timer_.arm(next_poll_ns_);
-  }
   Owned<Channel> channels_[kChannels];
   RecordReader records_{take_record, this};
   sched::WaitQueue serial_waiters_;
-  time::Timer poll_timer_{poll_timer_fired};
-  u64 poll_period_ns_ = kPollPeriodMaxNs, next_poll_ns_ = 0;
   bool is_pc_ = false;
 };
 
 constinit Consoles* consoles = nullptr;
 
-void poll_timer_fired(time::Timer&) { consoles->poll_timer(); }
-
-Result<void> Consoles::init(const abi::BootInfo& info) {
-  is_pc_ = info.machine == abi::MachineKind::pc;
-  virtio::RegisterList registers;
-  PhysAddr batch_page = TRY(mem::allocate_frames(0, mem::Zeroed::no));
-  auto devices = TRY(find_devices(info, batch_page, registers));
-  u32 found = 0;
-  for (auto& device : devices) {
-    if (device->id() == abi::virtio::DeviceId::console && found < kChannels) channels_[found++] = TRY(Channel::create(std::move(device)));
-    else if (device->id() == abi::virtio::DeviceId::rng && is_pc_)  // the monitor's seed is as good
-      (void)start_entropy(std::move(device)).ok();
-  }
+Result<void> Consoles::init(std::span<Owned<virtio::Transport>> devices, bool is_pc) {
+  is_pc_ = is_pc;
+  u32 count = std::min(static_cast<u32>(devices.size()), kChannels);
+  for (u32 i = 0; i < count; ++i) channels_[i] = TRY(Channel::create(std::move(devices[i])));
   for (auto& channel : channels_)
     if (channel) TRY(channel->finish_start());
-  mem::free_frames(batch_page, 0);
-  if (found < kChannels && !is_pc_) return Error(ENODEV);
+  if (count < kChannels && !is_pc) return Error(ENODEV);
+  // Signals come through the control console also when nobody waits for anything.
   if (Channel* control = channel(Stream::control)) TRY(control->input().want());
   sched::register_poller(this);
-  if (is_pc_) arm_poll_timer();
   return {};
 }
 
@@ -95,7 +62,6 @@ bool Consoles::poll() {
   bool any = false;
   for (auto& channel : channels_)
     if (channel) any |= channel->poll();
-  if (any) poll_period_ns_ = kPollPeriodMinNs;
   if (Channel* control = channel(Stream::control)) read_records(*control);
   if (is_pc_ && !serial_waiters_.empty() && serial_has_input()) serial_waiters_.wake_all(vfs::kIn);
   return any;
@@ -138,7 +104,7 @@ void Consoles::take_record(abi::RecordType type, std::span<const u8> body) {
 Result<size_t> read_serial(vfs::IoBuffer& buffer, bool nonblocking) {
   while (!serial_has_input()) {
     if (nonblocking) return Error(EAGAIN);
-    consoles->expect_events();
+    sched::expect_events();
     if (consoles->serial_waiters().wait() == sched::Wake::interrupted) return Error(EINTR);
   }
   size_t done = 0;
@@ -172,7 +138,7 @@ void let_other_stream_finish(Stream stream) {
     u64 now = time::monotonic_ns();
     if (deadline == 0) deadline = now + kOtherStreamWaitNs;
     if (now >= deadline) return;
-    consoles->expect_events();
+    sched::expect_events();
     other->output().want_interrupt();
     if (other->poll()) continue;
     if (other->output_waiters.wait(deadline) != sched::Wake::woken) return;
@@ -186,7 +152,7 @@ bool has_room(Channel& channel) {
 
 // Sleeps until a write can go on. EINTR.
 Result<void> wait_for_room(Channel& channel, sched::Interruptible interruptible) {
-  consoles->expect_events();
+  sched::expect_events();
   channel.output().want_interrupt();
   if (has_room(channel)) return {};
   if (channel.output_waiters.wait(time::kForever, interruptible) == sched::Wake::interrupted) return Error(EINTR);
@@ -208,10 +174,10 @@ void write_record_polling(Channel& control, const abi::RecordHeader& header, std
 
 }  // namespace
 
-Result<void> init_consoles(const abi::BootInfo& info) {
+Result<void> init_consoles(std::span<Owned<virtio::Transport>> devices, bool is_pc) {
   auto made = TRY(make_owned<Consoles>());
   consoles = made.release();
-  return consoles->init(info);
+  return consoles->init(devices, is_pc);
 }
 
 Result<size_t> read_input(vfs::IoBuffer& buffer, bool nonblocking) {
@@ -230,14 +196,14 @@ Result<size_t> read_input(vfs::IoBuffer& buffer, bool nonblocking) {
     TRY(input.want());
     if (input.has_bytes()) continue;
     if (nonblocking) return Error(EAGAIN);
-    consoles->expect_events();
+    sched::expect_events();
     if (channel->input_waiters.wait() == sched::Wake::interrupted) return Error(EINTR);
   }
 }
 
 bool input_ready() {
   Channel* channel = consoles->channel(Stream::input_output);
-  consoles->expect_events();
+  sched::expect_events();
   if (channel == nullptr) return !consoles->has_serial() || serial_has_input();
   consoles->poll();
   InputStream& input = channel->input();
@@ -269,7 +235,7 @@ Result<size_t> write_output(Stream stream, vfs::IoBuffer& buffer, bool nonblocki
 bool output_ready(Stream stream) {
   Channel* channel = consoles->channel(stream);
   if (channel == nullptr || has_room(*channel)) return true;
-  consoles->expect_events();
+  sched::expect_events();
   channel->output().want_interrupt();
   return has_room(*channel);
 }
@@ -308,7 +274,7 @@ void drain_output() {
       if (output.poll()) continue;
       output.want_interrupt();
       if (output.poll()) continue;
-      if (consoles->has_serial()) platform::arm_timer(platform::ticks() + time::ns_to_ticks(kPollPeriodMinNs));
+      if (consoles->has_serial()) platform::arm_timer(platform::ticks() + time::ns_to_ticks(kDrainPeriodNs));
       platform::halt();
       platform::acknowledge_event();
       consoles->poll();

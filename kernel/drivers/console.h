@@ -7,8 +7,8 @@
 
 #include "base/result.h"
 #include "base/types.h"
-#include "abi/boot_info.h"
 #include "abi/control_records.h"
+#include "kernel/drivers/virtio/transport.h"
 #include "kernel/sched/sched.h"
 #include "kernel/vfs/io.h"
 
@@ -16,8 +16,8 @@ namespace husk::drivers {
 
 enum class Stream : u8 { input_output = 0, error = 1, control = 2 };
 
-// Finds the devices named in boot info and starts them; falls back to the 16550 for output when there are none.
-Result<void> init_consoles(const abi::BootInfo& info);
+// Starts the first three devices; on a PC the 16550 serves when there are none. Elsewhere that is ENODEV.
+Result<void> init_consoles(std::span<Owned<virtio::Transport>> devices, bool is_pc);
 
 // Bytes from the monitor. Blocks unless nonblocking; 0 at end of input.
 Result<size_t> read_input(vfs::IoBuffer& buffer, bool nonblocking);

@@ -1,17 +1,25 @@
-// Finds the virtio devices that boot info leads to, on whatever bus they are.
+// The machine's virtio devices, whatever the bus: one scan at boot finds them all, and each goes to its driver.
+//
+// Consoles and, on a PC, entropy are started at once; the network device only when it is first wanted, because most programs never do.
 #pragma once
 
 #include "abi/boot_info.h"
-#include "kernel/drivers/virtio/mmio_transport.h"
+#include "base/result.h"
 #include "kernel/drivers/virtio/transport.h"
+#include "kernel/packet/net_device.h"
 
 namespace husk::drivers {
 
-using DeviceList = Vec<Owned<virtio::Transport>>;
+// Once, at boot. The order of virtio-mmio windows, then of PCI device numbers, says which console is which; further
+// network devices than the first stay unused. ENODEV: there is no console (the rest works).
+Result<void> start_devices(const abi::BootInfo& info);
 
-// In the order of the virtio-mmio windows, then of PCI device numbers. `registers` and the page that
-// it may use must live until the devices are started.
-Result<DeviceList> find_devices(const abi::BootInfo& info, PhysAddr batch_page, virtio::RegisterList& registers);
+// True if the machine has a network device.
+bool has_network_device();
+// Starts it; from then on gives the same. ENODEV: there is none, or it is not usable. It lives for ever.
+Result<packet::NetDevice*> start_network_device();
+// The vCPU is about to park: gives back what was sent, and has the next packet announced.
+void network_device_sleeps();
 
 // Starts an entropy device on its own; what it gives goes to the random numbers when it comes. Nothing waits for it.
 Result<void> start_entropy(Owned<virtio::Transport> device);

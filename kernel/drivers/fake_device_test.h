@@ -13,36 +13,44 @@ namespace husk::drivers {
 class FakeTransport final : public virtio::Transport {
  public:
   abi::virtio::DeviceId id() const override { return abi::virtio::DeviceId::console; }
-  u64 features() const override { return 0; }
-  u16 queue_size_max(u32) const override { return 64; }
-  Result<void> start(u64, std::span<virtio::Virtqueue* const>) override { return {}; }
+  u64 features() const override { return offered; }
+  u16 queue_size_max(u32) const override { return size_max; }
+  Result<void> start(u64 features, std::span<virtio::Virtqueue* const> used) override {
+    accepted = features;
+    queues.assign(used.begin(), used.end());
+    return {};
+  }
+  Result<void> ask_configuration(std::span<u32> words) override {
+    for (size_t i = 0; i < words.size(); ++i) words[i] = i < configuration.size() ? configuration[i] : 0;
+    return {};
+  }
   Result<void> finish_start() override { return {}; }
   void notify(u32) override { ++doorbells; }
   void stop() override { ++stops; }
   int doorbells = 0, stops = 0;
+  u16 size_max = 64;
+  u64 offered = 0, accepted = 0;
+  std::vector<u32> configuration;
+  std::vector<virtio::Virtqueue*> queues;
 };
 
-// Guest-physical addresses are pointers here.
-class FakeQueue {
+// The device's end of a driver's queue. Guest-physical addresses are pointers here.
+class DeviceQueue {
  public:
-  FakeQueue(u16 size, bool event_index) : size_(size), memory_(new (std::align_val_t(4096)) u8[8192]()) {
-    auto made = virtio::Virtqueue::create(size, memory_, {reinterpret_cast<u64>(memory_)}, event_index);
-    queue = std::move(made).value();
-  }
-  ~FakeQueue() { ::operator delete[](memory_, std::align_val_t(4096)); }
+  explicit DeviceQueue(virtio::Virtqueue* driver) : end_(driver), size_(driver->size()) {}
 
   struct Chain {
     u16 id;
     std::vector<abi::virtio::Descriptor> parts;
   };
   bool next(Chain* chain) {
-    auto* header = at<abi::virtio::AvailableHeader>(queue->available_address());
+    auto* header = at<abi::virtio::AvailableHeader>(end_->available_address());
     if (header->index == seen_) return false;
     u16 id = reinterpret_cast<u16*>(header + 1)[seen_++ % size_];
     chain->id = id;
     chain->parts.clear();
     for (u16 at_part = id;;) {
-      auto part = at<abi::virtio::Descriptor>(queue->descriptors_address())[at_part];
+      auto part = at<abi::virtio::Descriptor>(end_->descriptors_address())[at_part];
       chain->parts.push_back(part);
       if ((part.flags & abi::virtio::kDescriptorNext) == 0) return true;
       at_part = part.next;
@@ -53,11 +61,11 @@ class FakeQueue {
     reinterpret_cast<abi::virtio::UsedElement*>(header + 1)[header->index % size_] = {id, length};
     ++header->index;
   }
-  abi::virtio::UsedHeader* used() { return at<abi::virtio::UsedHeader>(queue->used_address()); }
+  abi::virtio::UsedHeader* used() { return at<abi::virtio::UsedHeader>(end_->used_address()); }
   void set_available_event(u16 index) { memcpy(reinterpret_cast<u8*>(used()) + abi::virtio::available_event_offset(size_), &index, 2); }
   u16 used_event() {
     u16 index;
-    memcpy(&index, at<u8>(queue->available_address()) + abi::virtio::used_event_offset(size_), 2);
+    memcpy(&index, at<u8>(end_->available_address()) + abi::virtio::used_event_offset(size_), 2);
     return index;
   }
   // A well-behaved console: takes everything that is there.
@@ -81,16 +89,33 @@ class FakeQueue {
     return done;
   }
 
-  Owned<virtio::Virtqueue> queue;
+  size_t offered() const {
+    return static_cast<u16>(at<abi::virtio::AvailableHeader>(end_->available_address())->index - seen_);
+  }  // and not taken by next()
 
  private:
   template <typename T>
-  T* at(PhysAddr address) {
+  static T* at(PhysAddr address) {
     return reinterpret_cast<T*>(address.value);
   }
+  virtio::Virtqueue* end_;
   u16 size_;
   u16 seen_ = 0;
-  u8* memory_;
+};
+
+// Both ends, in memory of its own.
+struct QueueMemory {
+  QueueMemory(u16 size, bool event_index) : memory(new (std::align_val_t(4096)) u8[8192]()) {
+    queue = virtio::Virtqueue::create(size, memory, {reinterpret_cast<u64>(memory)}, event_index).value();
+  }
+  ~QueueMemory() { ::operator delete[](memory, std::align_val_t(4096)); }
+  u8* memory;
+  Owned<virtio::Virtqueue> queue;
+};
+class FakeQueue : private QueueMemory, public DeviceQueue {
+ public:
+  FakeQueue(u16 size, bool event_index) : QueueMemory(size, event_index), DeviceQueue(QueueMemory::queue.get()) {}
+  using QueueMemory::queue;
 };
 
 }  // namespace husk::drivers

@@ -21,8 +21,6 @@ enum class Interruptible : bool { no, yes };
 struct RunQueueTag;
 [[noreturn]] void exit_current();
 
-[[noreturn]] void exit_current();
-
 class Thread : public RefCounted<Thread>, public ListNode<RunQueueTag> {
  public:
   // `entry` runs on the new kernel stack; it returns into the program through frame() if it returns at all.
@@ -118,17 +116,24 @@ class WaitQueue {
   List<Waiter, WaiterTag> waiters_;
 };
 
-// Device polling: called when an event interrupt came in, before idling, and between idling rounds. True if there was work.
+// Device polling: called when an event interrupt came in, before idling, and between idling rounds. True if there was work. A load or two when
+// there is none: an idle machine calls it over and over.
 struct PollerTag;
 class Poller : public ListNode<PollerTag> {
  public:
   virtual bool poll() = 0;
+  // Before the vCPU parks: has events announced by interrupts, then looks again. True: there is work, poll before parking.
+  virtual bool prepare_to_sleep() { return false; }
 
  protected:
   ~Poller() = default;
 };
 void register_poller(Poller* poller);
 bool poll_devices();
+// For machines without device interrupts (MachineKind::pc): a timer polls instead, soon after activity, then ever more seldom.
+void poll_by_timer();
+// Something is awaited from a device: to be called before waiting for it. Costs nothing where there are interrupts.
+void expect_events();
 
 // Called by the exit path when VcpuShared work bytes are set: due timers, devices, reschedule. (Signals: kernel/linux.)
 // True if other threads ran meanwhile.

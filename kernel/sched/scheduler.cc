@@ -48,7 +48,10 @@ Scheduler::Scheduler(abi::VcpuShared& vcpu)
 
 void init(abi::VcpuShared* shared) {
   static constinit bool again = false;  // hosted tests begin anew; the timer queue must not keep the old timer
-  if (std::exchange(again, true)) scheduler().slice.cancel();
+  if (std::exchange(again, true)) {
+    scheduler().slice.cancel();
+    scheduler().device_timer.cancel();
+  }
   new (storage) Scheduler(*shared);
   detect_vector_state();
   HUSK_ASSERT(xsave_size() <= kVectorAreaSize);
@@ -304,14 +307,16 @@ bool handle_work() {
 void Scheduler::idle_round() {
   if (!ready.empty()) {
     switch_to_next();
-    idle_since_ns = time::monotonic_ns();
+    idle_polling.begin(time::monotonic_ns());
   }
-  if (poll_events()) idle_since_ns = time::monotonic_ns();
+  if (poll_events()) idle_polling.event(time::monotonic_ns());
   if (!ready.empty()) return;
-  if (time::monotonic_ns() - idle_since_ns < kIdlePollNs) {
+  if (idle_polling.worthwhile(time::monotonic_ns())) {
     __builtin_ia32_pause();
     return;
   }
+  if (prepare_to_sleep()) return;
+  idle_polling.park();
   platform::halt();
 }
 
@@ -326,6 +331,7 @@ void run_until_quiet() {
     if (!s.ready.empty()) {
       s.switch_to_next();
     } else if (!s.poll_events() && s.ready.empty()) {
+      if (s.prepare_to_sleep()) continue;
       if (time::next_deadline_ns() == time::kForever) return;
       platform::halt();
     }

@@ -51,9 +51,38 @@ Wake WaitQueue::wait(u64 deadline_ns, Interruptible interruptible) {
 void register_poller(Poller* poller) { scheduler().pollers.push_back(poller); }
 
 bool poll_devices() {
+  Scheduler& s = scheduler();
   bool worked = false;
-  for (Poller& poller : scheduler().pollers) worked |= poller.poll();
+  for (Poller& poller : s.pollers) worked |= poller.poll();
+  if (worked && s.device_period_ns != 0) s.device_period_ns = kTimerPollMinNs;
   return worked;
+}
+
+bool Scheduler::prepare_to_sleep() {
+  bool work = false;
+  for (Poller& poller : pollers) work |= poller.prepare_to_sleep();
+  return work;
+}
+
+// Each event, this timer's too, polls all devices (Scheduler::poll_events): nothing is left to do here but to come again.
+void Scheduler::device_timer_fired(time::Timer&) {
+  Scheduler& s = scheduler();
+  s.arm_device_timer();
+  s.device_period_ns = std::min(2 * s.device_period_ns, kTimerPollMaxNs);
+}
+
+void Scheduler::arm_device_timer() { device_timer.arm(time::monotonic_ns() + device_period_ns); }
+
+void poll_by_timer() {
+  scheduler().device_period_ns = kTimerPollMinNs;
+  scheduler().arm_device_timer();
+}
+
+void expect_events() {
+  Scheduler& s = scheduler();
+  if (s.device_period_ns == 0) return;
+  s.device_period_ns = kTimerPollMinNs;
+  if (s.device_timer.deadline_ns() > time::monotonic_ns() + kTimerPollMinNs) s.arm_device_timer();
 }
 
 }  // namespace husk::sched

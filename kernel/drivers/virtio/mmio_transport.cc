@@ -17,11 +17,21 @@ u32 load_register(u64 address) {
 void store_register(u64 address, u32 value) { asm volatile("movl %0, (%1)" : : "r"(value), "r"(address) : "memory"); }
 }  // namespace
 
-void RegisterList::use_monitor(u64 monitor_window, u64 first_virtio_window, u8* page, PhysAddr physical) {
+void RegisterList::use_monitor(u64 monitor_window, u64 first_virtio_window) {
   batch_register_ = monitor_window + abi::kMonitorBatchAccess;
   windows_base_ = first_virtio_window;
+}
+
+void RegisterList::use_page(u8* page, PhysAddr physical) {
+  if (batch_register_ == 0) return;
   batch_ = reinterpret_cast<abi::MonitorBatch*>(page);
   batch_physical_ = physical;
+}
+
+void RegisterList::clear() {
+  accesses_ = {};
+  done_ = 0;
+  batch_ = nullptr;
 }
 
 // Gives how many accesses were done: 0 from a monitor that has no such register.
@@ -136,9 +146,20 @@ Result<void> MmioTransport::start(u64 features, std::span<Virtqueue* const> queu
   return {};
 }
 
+// DEVIATES: §4.2.2.2 wants fields read in their own width; every device allows 32 bits, and a batch has nothing else.
+Result<void> MmioTransport::ask_configuration(std::span<u32> words) {
+  for (u32 i = 0; i < words.size(); ++i) {
+    size_t at = TRY(registers_.read(window_, kMmioConfig + i * static_cast<u32>(sizeof(u32))));
+    if (i == 0) configuration_at_ = at;
+  }
+  configuration_ = words;
+  return {};
+}
+
 // The device drops FEATURES_OK if it cannot work with the features (§3.1.1), so one look at the end says it all.
 Result<void> MmioTransport::finish_start() {
   registers_.run();
+  for (size_t i = 0; i < configuration_.size(); ++i) configuration_[i] = registers_.value(configuration_at_ + i);
   u32 status = registers_.value(status_at_);
   constexpr u32 kWanted = kStatusFeaturesOk | kStatusDriverOk;
   if ((status & kWanted) != kWanted || (status & kStatusNeedsReset) != 0) return Error(EIO);

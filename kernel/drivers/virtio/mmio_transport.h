@@ -10,8 +10,8 @@
 
 namespace husk::drivers::virtio {
 
-// Register accesses in order. Reads are asked for with read() and looked up by their number after run(). Needed only until
-// the devices run.
+// Register accesses in order. Reads are asked for with read() and looked up by their number after run(). Needed only while
+// devices are found and started.
 class RegisterList {
  public:
   // `window` is the virtual address of a device's registers.
@@ -20,10 +20,12 @@ class RegisterList {
     TRY(push(window, offset, 0, true));
     return accesses_.size() - 1;
   }
-  void run();  // what was added since the last run
+  void run();    // what was added since the last run
+  void clear();  // forgets all accesses, and the page for batches
   u32 value(size_t index) const { return accesses_[index].value; }
-  // Where the monitor's batch register is and the page that it reads; without that every access is made singly.
-  void use_monitor(u64 monitor_window, u64 first_virtio_window, u8* page, PhysAddr physical);
+  // Where the monitor's batch register is, and a page for it to read; without both every access is made singly.
+  void use_monitor(u64 monitor_window, u64 first_virtio_window);
+  void use_page(u8* page, PhysAddr physical);
 
  private:
   struct Access {
@@ -53,6 +55,7 @@ class MmioTransport final : public Transport {
   u16 queue_size_max(u32 queue) const override;
   Result<void> start(u64 features, std::span<Virtqueue* const> queues) override;
   Result<void> finish_start() override;
+  Result<void> ask_configuration(std::span<u32> words) override;
   void notify(u32 queue) override;
   void stop() override;
 
@@ -60,7 +63,8 @@ class MmioTransport final : public Transport {
   MmioTransport(u64 window, RegisterList& registers) : window_(window), registers_(registers) {}
   u64 window_;
   RegisterList& registers_;  // not used after finish_start()
-  size_t status_at_ = 0;
+  size_t status_at_ = 0, configuration_at_ = 0;
+  std::span<u32> configuration_;
   abi::virtio::DeviceId id_ = abi::virtio::DeviceId::none;
   u64 features_ = 0;
   u16 queue_size_max_[kProbedQueuesMax] = {};

@@ -79,8 +79,8 @@ bool PciTransport::find_structures(PciBus& bus, u32 device, std::span<const abi:
   for (u32 i = 0; at >= 0x40 && i < kCapabilitiesMax; ++i, at = read_u8(bus, device, at + 1) & ~3u) {
     u32 head = bus.read(device, at);
     u32 type = head >> 24;
-    if ((head & 0xff) != kPciCapabilityVendor || (type != kPciCommon && type != kPciNotify)) continue;
-    Region& region = type == kPciCommon ? common_ : notify_;
+    if ((head & 0xff) != kPciCapabilityVendor || (type != kPciCommon && type != kPciNotify && type != kPciDevice)) continue;
+    Region& region = type == kPciCommon ? common_ : type == kPciNotify ? notify_ : configuration_;
     if (region.size != 0) continue;  // §4.1.4.1: the first one that we can use
     u64 offset = bus.read(device, at + 8), size = bus.read(device, at + 12);
     Region bar = bar_region(bus, device, bus.read(device, at + 4) & 0xff, windows);
@@ -133,6 +133,14 @@ Result<void> PciTransport::start(u64 features, std::span<Virtqueue* const> queue
 Result<void> PciTransport::finish_start() {
   constexpr u8 kWanted = kStatusFeaturesOk | kStatusDriverOk;
   if ((common().device_status & (kWanted | kStatusNeedsReset)) != kWanted) return Error(EIO);
+  return {};
+}
+
+Result<void> PciTransport::ask_configuration(std::span<u32> words) {
+  for (size_t i = 0; i < words.size(); ++i) {
+    u64 offset = i * sizeof(u32);
+    words[i] = offset + sizeof(u32) <= configuration_.size ? *reinterpret_cast<volatile u32*>(configuration_.address + offset) : 0;
+  }
   return {};
 }
 

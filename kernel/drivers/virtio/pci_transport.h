@@ -31,6 +31,7 @@ class PciTransport final : public Transport {
   u16 queue_size_max(u32 queue) const override;
   Result<void> start(u64 features, std::span<Virtqueue* const> queues) override;
   Result<void> finish_start() override;
+  Result<void> ask_configuration(std::span<u32> words) override;
   void notify(u32 queue) override;
   void stop() override;
 
@@ -46,7 +47,7 @@ class PciTransport final : public Transport {
   volatile abi::virtio::PciCommonConfig& common() const { return *reinterpret_cast<volatile abi::virtio::PciCommonConfig*>(common_.address); }
   abi::virtio::DeviceId id_;
   u64 features_ = 0;
-  Region common_, notify_;
+  Region common_, notify_, configuration_;
   u32 notify_multiplier_ = 0;
   u64 doorbells_[kQueuesMax] = {};
 };
