@@ -2,6 +2,8 @@
 
 #include <linux/fcntl.h>
 
+#include "kernel/vfs/socket.h"
+
 namespace husk::linux {
 
 Result<Ref<vfs::File>> io_file(int fd) {
@@ -42,9 +44,10 @@ Result<vfs::Path> resolve_at(int directory_fd, u64 path_address, u32 resolve_fla
   return vfs::Path(file->path);
 }
 
-Result<i64> write_result(const Result<size_t>& written) {
+Result<i64> write_result(const vfs::File& file, const Result<size_t>& written) {
   if (written.ok()) return static_cast<i64>(written.value());
-  if (written.error().code() == EPIPE) raise_broken_pipe();
+  const bool quiet = file.kind == vfs::File::Kind::socket && static_cast<const vfs::Socket&>(file).type != vfs::kSocketStream;
+  if (written.error().code() == EPIPE && !quiet) raise_broken_pipe();
   return written.error();
 }
 

@@ -25,8 +25,8 @@ Result<At> path_at(int directory_fd, u64 path_address, EmptyPath empty = EmptyPa
 // The place itself; with an empty path and `empty` allowed what the descriptor refers to, which is null if that has no path.
 Result<vfs::Path> resolve_at(int directory_fd, u64 path_address, u32 resolve_flags, EmptyPath empty = EmptyPath::refused);
 
-// The result of a write: EPIPE also sends SIGPIPE.
-Result<i64> write_result(const Result<size_t>& written);
+// The result of a write: EPIPE also sends SIGPIPE, but for sockets that are no streams.
+Result<i64> write_result(const vfs::File& file, const Result<size_t>& written);
 
 // Both ends get a descriptor and the program their numbers (int[2]), or nothing happens.
 Result<i64> install_pair(vfs::FilePair pair, u64 fds_at, bool close_on_exec);

@@ -27,7 +27,7 @@ Result<i64> read_into(vfs::File& file, std::span<const IoSegment> segments, cons
 Result<i64> write_from(vfs::File& file, std::span<const IoSegment> segments, const u64* offset) {
   if (offset != nullptr && static_cast<i64>(*offset) < 0) return Error(EINVAL);
   IoBuffer buffer(segments, IoBuffer::Memory::program);
-  return write_result(file.write(buffer, offset));
+  return write_result(file, file.write(buffer, offset));
 }
 
 Result<i64> read_one(int fd, u64 address, u64 size, const u64* offset) {
@@ -235,7 +235,7 @@ HUSK_SYSCALL(tee, int in_fd, int out_fd, u64 size, u32 flags) {
   IoSegment piece = source->front();
   piece.size = std::min({piece.size, size, u64{target->space()}});
   IoBuffer buffer({&piece, 1}, IoBuffer::Memory::kernel);
-  return write_result(to->write(buffer, nullptr));
+  return write_result(*to, to->write(buffer, nullptr));
 }
 
 HUSK_SYSCALL(vmsplice, int fd, u64 vector, u64 count, u32 flags) {

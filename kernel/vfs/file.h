@@ -109,8 +109,6 @@ Result<Ref<File>> make_memfd(std::string_view name, u32 flags);  // MFD_*; lives
 Result<u32> memfd_seals(File& file);                             // F_GET_SEALS; EINVAL if it is no memfd
 Result<void> memfd_add_seals(File& file, u32 seals);
 Result<Ref<File>> make_epoll(u32 flags);
-Result<FilePair> make_socket_pair(int type, u32 flags);  // AF_UNIX stream, datagram, seqpacket
-Result<Ref<File>> make_socket(int type, u32 flags);      // AF_UNIX, unconnected
 // A named pipe's end, as open(2) of a FIFO does it; `pipe` is the inode's. Blocks for the other end.
 class Pipe;
 Result<Ref<Pipe>> make_fifo();
@@ -138,18 +136,5 @@ struct PollItem {
   u32 events, result;
 };
 Result<size_t> poll(PollItem* items, size_t count, u64 deadline_ns);
-
-// Of the sockets made here, for linux/: bytes and files in one message (SCM_RIGHTS).
-struct Message {
-  IoBuffer* data;
-  Vec<Ref<File>>* files;  // may be null
-  u32 flags;              // MSG_*; out: MSG_TRUNC, MSG_CTRUNC
-};
-Result<size_t> socket_send(File& socket, Message& message);
-Result<size_t> socket_receive(File& socket, Message& message);
-Result<void> socket_shutdown(File& socket, int how);
-bool socket_connected(File& socket);
-int socket_type(File& socket);                // SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET
-size_t socket_bytes_available(File& socket);  // FIONREAD
 
 }  // namespace husk::vfs

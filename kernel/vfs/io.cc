@@ -15,6 +15,8 @@ IoBuffer::IoBuffer(std::span<const IoSegment> segments, Memory memory, size_t si
   advance(0);
 }
 
+IoBuffer::IoBuffer(IoSink& sink, const IoSegment& extent) : IoBuffer({&extent, 1}, Memory::sink) { sink_ = &sink; }
+
 IoSegment IoBuffer::front() const {
   if (remaining_ == 0) return {0, 0};
   const IoSegment& segment = segments_[index_];
@@ -54,6 +56,11 @@ constinit u8 zeros[4096] = {};
 }  // namespace
 
 Result<size_t> IoBuffer::put(const void* from, size_t size) {
+  if (memory_ == Memory::sink) {
+    size_t taken = TRY(sink_->take(from, std::min(size, remaining_)));
+    advance(taken);
+    return taken;
+  }
   return transfer(*this, size, [&](u64 to, size_t at, size_t count) -> size_t {
     const u8* source = static_cast<const u8*>(from) + at;
     if (memory_ == Memory::program) return mem::copy_to_user_partial(to, source, count);

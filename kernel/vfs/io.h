@@ -15,12 +15,22 @@ struct IoSegment {
   u64 size;
 };
 
+// Takes what is put into a buffer made for it, instead of memory: what a file gives can go on without a copy in between.
+class IoSink {
+ public:
+  virtual Result<size_t> take(const void* from, size_t size) = 0;  // must not block: the bytes are the file's own
+
+ protected:
+  ~IoSink() = default;
+};
+
 class IoBuffer {
  public:
-  enum class Memory : u8 { program, kernel };
+  enum class Memory : u8 { program, kernel, sink };
   // `segments` must outlive the buffer.
   IoBuffer(std::span<const IoSegment> segments, Memory memory);
   IoBuffer(std::span<const IoSegment> segments, Memory memory, size_t size_limit);
+  IoBuffer(IoSink& sink, const IoSegment& extent);  // `extent`: address 0 and how much the sink wants; outlives the buffer
   static IoSegment kernel_segment(const void* data, size_t size) { return {reinterpret_cast<u64>(data), size}; }
 
   size_t remaining() const { return remaining_; }
@@ -37,6 +47,7 @@ class IoBuffer {
 
  private:
   std::span<const IoSegment> segments_;
+  IoSink* sink_ = nullptr;
   Memory memory_;
   size_t index_ = 0;
   size_t offset_ = 0;

@@ -1,4 +1,4 @@
-// Pipes, eventfd, timerfd, epoll, poll, socket pairs and splice, with the real scheduler on the fake platform.
+// Pipes, eventfd, timerfd, epoll, poll and splice, with the real scheduler on the fake platform.
 #include "kernel/fs/test_support.h"
 
 namespace husk {
@@ -185,42 +185,6 @@ TEST_F(VfsTest, poll_waits_for_any) {
   EXPECT_EQ(count, 1u);
   EXPECT_EQ(items[0].result, 0u);
   EXPECT_EQ(items[1].result, u32{kIn});
-}
-
-TEST_F(VfsTest, socket_pair_carries_bytes_messages_and_files) {
-  auto stream = vfs::make_socket_pair(1, vfs::kOpenNonBlocking).release();
-  (void)test::write(*stream.first, "ab").ok();
-  (void)test::write(*stream.first, "cd").ok();
-  EXPECT_EQ(test::read(*stream.second, 3), "abc");
-  EXPECT_EQ(test::read(*stream.second, 3), "d");
-  auto packets = vfs::make_socket_pair(5, vfs::kOpenNonBlocking).release();
-  (void)test::write(*packets.first, "abc").ok();
-  (void)test::write(*packets.first, "de").ok();
-  EXPECT_EQ(test::read(*packets.second, 2), "ab");
-  EXPECT_EQ(test::read(*packets.second, 9), "de");
-
-  auto carried = pipe();
-  (void)test::write(*carried.second, "inside").ok();
-  Vec<Ref<vfs::File>> files;
-  ASSERT_TRUE(files.push_back(carried.first).ok());
-  vfs::IoSegment segment = vfs::IoBuffer::kernel_segment("x", 1);
-  vfs::IoBuffer out({&segment, 1}, vfs::IoBuffer::Memory::kernel);
-  vfs::Message message{&out, &files, 0};
-  EXPECT_EQ(*vfs::socket_send(*stream.first, message), 1u);
-  carried.first = nullptr;
-  char byte;
-  segment = vfs::IoBuffer::kernel_segment(&byte, 1);
-  vfs::IoBuffer in({&segment, 1}, vfs::IoBuffer::Memory::kernel);
-  Vec<Ref<vfs::File>> received;
-  vfs::Message reply{&in, &received, 0};
-  EXPECT_EQ(*vfs::socket_receive(*stream.second, reply), 1u);
-  ASSERT_EQ(received.size(), 1u);
-  EXPECT_EQ(test::read(*received[0], 10), "inside");
-
-  stream.first = nullptr;
-  EXPECT_EQ(stream.second->poll_events() & kHup, u32{kHup});
-  EXPECT_EQ(test::read(*stream.second, 1), "");
-  EXPECT_EQ(code(test::write(*stream.second, "x")), EPIPE);
 }
 
 TEST_F(VfsTest, splice_loses_nothing) {
