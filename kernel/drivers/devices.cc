@@ -16,6 +16,17 @@ namespace {
 
 using DeviceList = Vec<Owned<virtio::Transport>>;
 
+// Whoever uses the device polls it; this only sees to it that it is ready when the vCPU parks.
+class NetworkSleep final : public sched::Poller {
+ public:
+  explicit NetworkSleep(VirtioNet& network) : network_(network) {}
+  bool poll() override { return false; }
+  bool prepare_to_sleep() override { return network_.prepare_to_sleep(); }
+
+ private:
+  VirtioNet& network_;
+};
+
 // What is kept of the scan.
 struct Devices {
   virtio::RegisterList registers;  // transports refer to it until they are started
@@ -103,13 +114,11 @@ Result<packet::NetDevice*> start_network_device() {
   if (!has_network_device()) return Error(ENODEV);
   if (!devices->network) {
     auto batch = TRY(Batch::begin(devices->registers));
-    devices->network = TRY(VirtioNet::create(std::move(devices->network_transport)));
+    auto network = TRY(VirtioNet::create(std::move(devices->network_transport)));
+    sched::register_poller(TRY(make_owned<NetworkSleep>(*network)).release());
+    devices->network = std::move(network);
   }
   return devices->network.get();
-}
-
-void network_device_sleeps() {
-  if (devices != nullptr && devices->network) devices->network->prepare_to_sleep();
 }
 
 }  // namespace husk::drivers

@@ -18,8 +18,6 @@ Result<void> start_devices(const abi::BootInfo& info);
 bool has_network_device();
 // Starts it; from then on gives the same. ENODEV: there is none, or it is not usable. It lives for ever.
 Result<packet::NetDevice*> start_network_device();
-// The vCPU is about to park: gives back what was sent, and has the next packet announced.
-void network_device_sleeps();
 
 // Starts an entropy device on its own; what it gives goes to the random numbers when it comes. Nothing waits for it.
 Result<void> start_entropy(Owned<virtio::Transport> device);

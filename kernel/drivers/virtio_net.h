@@ -30,10 +30,10 @@ class VirtioNet final : public packet::NetDevice {
   bool room_again() override;
   Statistics statistics() const override { return statistics_; }
 
-  // Before the vCPU parks.
-  void prepare_to_sleep() {
+  // Before the vCPU parks: gives back what was sent, and has the next packet announced. True: there is one.
+  bool prepare_to_sleep() {
     reclaim();
-    (void)announce_received();
+    return announce_received();
   }
   bool stopped() const { return stopped_; }
   u32 receive_target() const { return receive_target_; }  // how many buffers the device shall have

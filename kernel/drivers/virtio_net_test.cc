@@ -368,7 +368,7 @@ TEST_F(VirtioNetTest, impossible_entry_stops_the_device_once_and_for_all) {
 TEST_F(VirtioNetTest, completion_of_what_was_never_sent_stops_the_device) {
   start(kMergeable);
   tx->finish(5, 0);
-  net->prepare_to_sleep();
+  (void)net->prepare_to_sleep();
   EXPECT_TRUE(net->stopped());
   EXPECT_FALSE(net->receive());
 }
@@ -469,10 +469,10 @@ TEST_F(VirtioNetTest, what_was_sent_is_given_back_before_the_machine_sleeps_and_
   net->flush();
   EXPECT_TRUE(memory->shared());
   sent();
-  net->prepare_to_sleep();
+  EXPECT_FALSE(net->prepare_to_sleep());
   EXPECT_TRUE(memory->shared());  // still the device's
   finish_sent(1);
-  net->prepare_to_sleep();
+  EXPECT_FALSE(net->prepare_to_sleep());
   EXPECT_FALSE(memory->shared());
   for (int i = 0; i < 1000; ++i) {
     packet = make_packet(pattern(60));

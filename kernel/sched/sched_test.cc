@@ -6,6 +6,7 @@
 #include <string>
 
 #include "kernel/mem/frames.h"
+#include "kernel/sched/scheduler.h"
 #include "platform/fake/fake.h"
 #include "platform/platform.h"
 
@@ -226,6 +227,73 @@ TEST_F(SchedTest, run_time_and_never_started_threads) {
   EXPECT_EQ(unused.value()->frame()->cs, static_cast<u64>(HUSK_USER_CS));
   run_until_quiet();
   EXPECT_EQ(worker->run_time_ns(), 1234u);
+}
+
+// --- idling ------------------------------------------------------------------------------------------------------
+
+TEST(IdlePolling, doubles_while_events_come_soon_after_parking_and_halves_when_they_come_late) {
+  IdlePolling polling;
+  u64 now = 1'000'000;
+  auto park_and_wake_after = [&](u64 ns) {
+    polling.begin(now);
+    now += polling.period_ns();
+    EXPECT_FALSE(polling.worthwhile(now));
+    polling.park();
+    now += ns;
+    polling.event(now);
+  };
+  EXPECT_EQ(polling.period_ns(), kIdlePollMinNs);
+  park_and_wake_after(80'000);
+  EXPECT_EQ(polling.period_ns(), 2 * kIdlePollMinNs);
+  for (int i = 0; i < 5; ++i) park_and_wake_after(80'000);
+  EXPECT_EQ(polling.period_ns(), kIdlePollMaxNs);
+  polling.event(now += kIdlePollMaxNs / 2);  // met while polling: no change
+  EXPECT_EQ(polling.period_ns(), kIdlePollMaxNs);
+  for (int i = 0; i < 5; ++i) park_and_wake_after(10'000'000);
+  EXPECT_EQ(polling.period_ns(), kIdlePollMinNs);
+}
+
+struct Busy final : Poller {
+  ~Busy() { unlink(); }
+  bool poll() override { return ++polls, std::exchange(work, false); }
+  bool prepare_to_sleep() override { return work = std::exchange(late, false); }
+  int polls = 0;
+  bool work = false, late = false;
+};
+
+TEST_F(SchedTest, what_comes_while_preparing_to_sleep_is_polled_before_sleeping) {
+  Busy device;
+  device.late = true;
+  register_poller(&device);
+  u64 halts = platform::fake::counters().halts;
+  run_until_quiet();
+  EXPECT_EQ(platform::fake::counters().halts, halts);
+  EXPECT_EQ(device.polls, 3);  // nothing, the late work, nothing
+}
+
+TEST_F(SchedTest, without_interrupts_a_timer_polls_ever_more_seldom_until_something_is_expected) {
+  Busy device;
+  register_poller(&device);
+  expect_events();
+  EXPECT_EQ(time::next_deadline_ns(), time::kForever);  // devices have interrupts
+  poll_by_timer();
+  auto wait = [] {
+    u64 before = time::monotonic_ns();
+    platform::fake::advance(time::next_deadline_ns() - before);
+    (void)poll_devices();
+    time::run_timers();
+    return time::next_deadline_ns() - time::monotonic_ns();
+  };
+  EXPECT_EQ(time::next_deadline_ns() - time::monotonic_ns(), kTimerPollMinNs);
+  u64 last = 0;
+  for (int i = 0; i < 10; ++i) last = wait();
+  EXPECT_EQ(last, kTimerPollMaxNs);
+  device.work = true;
+  EXPECT_EQ(wait(), kTimerPollMinNs);
+  for (int i = 0; i < 10; ++i) last = wait();
+  EXPECT_EQ(last, kTimerPollMaxNs);
+  expect_events();
+  EXPECT_EQ(time::next_deadline_ns() - time::monotonic_ns(), kTimerPollMinNs);
 }
 
 }  // namespace
