@@ -25,10 +25,11 @@ void init_network(LazyNetDevice* device);
 // Writes /etc/resolv.conf, /etc/hosts and /etc/hostname if the boot configuration has a network. Before the program starts; on a thread that may block.
 void write_network_files();
 
-Result<net::Stack*> network();     // starts it if need be
-net::Stack* network_if_started();  // for /proc and /sys: null before that
+Result<net::Stack*> network();  // starts it if need be
 // Takes what has arrived, sends what is to be sent. After each call on a socket that may have made output, and before one says that there is nothing.
 void network_run();
+// The program is over: closes all connections, and gives what was sent a few seconds to arrive.
+void network_finish();
 // Before the first packet leaves for another machine: with NetworkMode::automatic, waits until there is an address (at most 10 s). EINTR.
 Result<void> network_wait_configured(const net::IpAddress& destination);
 

@@ -194,6 +194,7 @@ constinit Tasks tasks;
 constinit Processes processes;
 
 Result<void> self_link(void*, String& out) { return print(out, "%d", current_process().pid); }
+Result<void> network_link(void*, String& out) { return out.append("../net"); }
 Result<void> thread_self_link(void*, String& out) { return print(out, "%d/task/%d", current_process().pid, current_task().tid); }
 
 }  // namespace
@@ -204,6 +205,7 @@ Result<Ref<vfs::Inode>> make_process_inode() {
   TRY(builder.dynamic("fd", descriptors));
   TRY(builder.dynamic("fdinfo", descriptor_texts));
   TRY(builder.dynamic("task", tasks));
+  TRY(builder.link("net", network_link));
   return builder.inode();
 }
 
@@ -212,6 +214,7 @@ namespace {
 Result<void> build_proc(TreeBuilder& builder) {
   TRY(add_machine_texts(builder));
   TRY(add_settings(builder));
+  TRY(add_network_texts(builder));
   TRY(builder.link("self", self_link));
   TRY(builder.link("thread-self", thread_self_link));
   TRY(processes.create());

@@ -51,9 +51,11 @@ struct MadeText {
 
 // The folder of the process, and that of one thread of it; `context` of these texts is the tid, 0 for the process.
 Result<void> add_process_texts(TreeBuilder& builder, int tid);
-Result<void> add_machine_texts(TreeBuilder& builder);  // /proc/meminfo, cpuinfo, ...
-Result<void> add_settings(TreeBuilder& builder);       // /proc/sys
-Result<void> build_sys(TreeBuilder& builder);          // /sys
-Result<Ref<vfs::Inode>> make_process_inode();          // /proc/<pid>
+Result<void> add_machine_texts(TreeBuilder& builder);    // /proc/meminfo, cpuinfo, ...
+Result<void> add_settings(TreeBuilder& builder);         // /proc/sys
+Result<void> add_network_texts(TreeBuilder& builder);    // /proc/net, /proc/sys/net
+Result<void> build_sys(TreeBuilder& builder);            // /sys
+Result<void> add_network_devices(TreeBuilder& builder);  // /sys/class/net
+Result<Ref<vfs::Inode>> make_process_inode();            // /proc/<pid>
 
 }  // namespace husk::linux

@@ -76,15 +76,6 @@ constexpr ConstantText kSettings[] = {{"sys/kernel/ostype", "Linux\n"},
                                       {"sys/vm/nr_hugepages", "0\n", Writable::yes},
                                       {"sys/vm/nr_overcommit_hugepages", "0\n", Writable::yes},
                                       {"sys/vm/drop_caches", "0\n", Writable::yes},
-                                      {"sys/net/core/somaxconn", "4096\n", Writable::yes},
-                                      {"sys/net/core/rmem_max", "212992\n", Writable::yes},
-                                      {"sys/net/core/wmem_max", "212992\n", Writable::yes},
-                                      {"sys/net/core/rmem_default", "212992\n", Writable::yes},
-                                      {"sys/net/core/wmem_default", "212992\n", Writable::yes},
-                                      {"sys/net/ipv4/ip_local_port_range", "32768\t60999\n", Writable::yes},
-                                      {"sys/net/ipv4/tcp_max_syn_backlog", "1024\n", Writable::yes},
-                                      {"sys/net/ipv4/tcp_fin_timeout", "60\n", Writable::yes},
-                                      {"sys/net/ipv4/tcp_keepalive_time", "7200\n", Writable::yes},
                                       {"sys/fs/file-max", "9223372036854775807\n", Writable::yes},
                                       {"sys/fs/file-nr", "0\t0\t9223372036854775807\n"},
                                       {"sys/fs/nr_open", "1048576\n", Writable::yes},
@@ -195,7 +186,8 @@ Result<void> add_settings(TreeBuilder& builder) {
 Result<void> build_sys(TreeBuilder& builder) {
   for (const ConstantText& text : kSystem) TRY(builder.constant(text.path, text.text, text.writable));
   TRY(add_caches(builder));
-  for (const char* path : {"class", "block", "bus", "dev", "firmware", "module"}) TRY(builder.folder(path));
+  TRY(add_network_devices(builder));
+  for (const char* path : {"block", "bus", "dev", "firmware", "module"}) TRY(builder.folder(path));
   return {};
 }
 

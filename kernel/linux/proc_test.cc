@@ -10,6 +10,8 @@
 
 #include "kernel/linux/linux.h"
 #include "kernel/linux/machine_name.h"
+#include "kernel/linux/network.h"
+#include "kernel/linux/network_fake_test.h"
 #include "kernel/linux/task.h"
 #include "kernel/log.h"
 #include "kernel/mem/frames.h"
@@ -34,6 +36,10 @@ Process& init_process() { return *the_process; }
 Task* find_task(int tid) { return the_process->tasks.front()->tid == tid ? the_process->tasks.front() : nullptr; }
 vfs::Tree& tree() { return *the_tree; }
 const char* get_host_name() { return "box"; }
+Result<net::Stack*> network() {
+  static FakeStack stack;
+  return &stack;
+}
 const char* get_domain_name() { return "(none)"; }
 
 namespace {
@@ -182,6 +188,17 @@ TEST_F(Proc, machine_texts) {
   EXPECT_EQ(read("/mounts").substr(0, 10), "overlay / ");
 }
 
+TEST_F(Proc, network) {
+  EXPECT_NE(read("/net/dev").find("  eth0:       0       5 "), std::string::npos) << read("/net/dev");
+  EXPECT_NE(read("/net/tcp").find("   0: 00000000:18EB 00000000:0000 0A "), std::string::npos) << read("/net/tcp");
+  EXPECT_NE(read("/net/tcp6").find("   0: 00000000000000000000000000000000:0050 "), std::string::npos) << read("/net/tcp6");
+  EXPECT_NE(read("/1/net/route").find("eth0\t00000000\t0102010A\t0003\t0\t0\t0\t00000000\t"), std::string::npos) << read("/net/route");
+  EXPECT_NE(read("/net/if_inet6").find("00000000000000000000000000000001 01 80 10 80       lo\n"), std::string::npos);
+  EXPECT_NE(read("/net/arp").find("10.1.2.1         0x1         0x2         02:00:00:00:00:01     *        eth0\n"), std::string::npos);
+  EXPECT_NE(read("/net/snmp").find("\nTcp: 1 200 120000 "), std::string::npos) << read("/net/snmp");
+  EXPECT_EQ(read("/sys/net/core/somaxconn"), "4096\n");
+}
+
 TEST_F(Proc, sys) {
   tree_ = nullptr;
   tree_ = vfs::Tree::create(make_sys().release()).release();
@@ -189,6 +206,11 @@ TEST_F(Proc, sys) {
   EXPECT_EQ(read("/devices/system/cpu/online"), "0\n");
   EXPECT_EQ(read("/kernel/mm/transparent_hugepage/hpage_pmd_size"), "2097152\n");
   EXPECT_EQ(read("/devices/system/cpu/cpu0/cache/index0/level"), "1\n");
+  EXPECT_EQ(list("/class/net", 1), (std::set<std::string>{".", "..", "lo", "eth0"}));
+  EXPECT_EQ(read("/class/net/eth0/address"), "02:00:00:00:00:09\n");
+  EXPECT_EQ(read("/class/net/eth0/flags"), "0x1003\n");
+  EXPECT_EQ(read("/class/net/lo/speed"), "error 22");
+  EXPECT_EQ(read("/class/net/lo/mtu"), "65536\n");
 }
 
 }  // namespace

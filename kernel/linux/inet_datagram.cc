@@ -1,0 +1,189 @@
+// UDP and ping sockets as open files. udp(7), icmp(7), ip(7) for the control messages.
+#undef linux
+#include <asm-generic/ioctls.h>
+#include <asm/socket.h>
+#include <linux/in.h>
+#include <linux/in6.h>
+#include <linux/ipv6.h>
+#include <linux/sockios.h>
+
+#include "kernel/linux/inet_socket.h"
+#include "kernel/mem/user_copy.h"
+
+namespace husk::linux {
+namespace {
+
+class InetDatagram final : public InetSocket {
+ public:
+  InetDatagram(int socket_domain, int socket_protocol, u32 file_flags, Ref<net::udp::Socket> socket)
+      : InetSocket(socket_domain, 2, socket_protocol, file_flags), udp_(std::move(socket)) {
+    udp_->set_observer(this);
+  }
+  ~InetDatagram() override {
+    udp_->set_observer(nullptr);
+    udp_->close();
+  }
+  u32 poll_events() override { return udp_->events(); }
+  Result<void> bind(const vfs::SocketAddress& address) override;
+  Result<void> listen(int) override { return Error(EOPNOTSUPP); }
+  Result<Ref<Socket>> accept(vfs::SocketAddress*, u32) override { return Error(EOPNOTSUPP); }
+  Result<void> connect(const vfs::SocketAddress& address) override;
+  Result<size_t> send(vfs::SocketMessage& message) override;
+  Result<size_t> receive(vfs::SocketMessage& message) override;
+  Result<void> shutdown(int how) override {
+    Result<void> result = udp_->shutdown(how);
+    queue_.wake_all();
+    return result;
+  }
+  size_t bytes_available() override { return udp_->readable_bytes(); }
+  Result<i64> socket_ioctl(u32 request, u64 argument) override;
+
+ protected:
+  void load(Options& options) const override { options.udp = udp_->options(); }
+  void save(const Options& options) override { udp_->set_options(options.udp); }
+  net::Endpoint local() const override { return udp_->local(); }
+  net::Endpoint remote() const override { return udp_->remote(); }
+  int take_error() override { return udp_->take_error(); }
+  Result<void> change_membership(const net::IpAddress& group, u32 interface, bool join) override {
+    return join ? udp_->join(group, interface) : udp_->leave(group, interface);
+  }
+
+ private:
+  bool is_ping() const { return protocol != IPPROTO_UDP; }
+  Result<bool> take_source(const Vec<vfs::ControlData>& control, net::Endpoint& source);
+  Result<void> add_control(const net::udp::Datagram& datagram, vfs::SocketMessage& message);
+
+  Ref<net::udp::Socket> udp_;
+};
+
+Result<void> InetDatagram::bind(const vfs::SocketAddress& address) {
+  net::Endpoint here = TRY(endpoint(address, AddressUse::bind));
+  if (!is_ping()) TRY(check_port(here.port));
+  return udp_->bind(here);
+}
+
+Result<void> InetDatagram::connect(const vfs::SocketAddress& address) {
+  if (address.size < sizeof(u16)) return Error(EINVAL);
+  if (address.family() == 0) return udp_->disconnect();  // AF_UNSPEC
+  // An IPv6 socket takes AF_INET here, as on Linux.
+  net::Endpoint there = TRY(endpoint(address, domain == kInet6 && address.family() == kInet ? AddressUse::send : AddressUse::connect));
+  TRY(network_wait_configured(there.address));
+  return udp_->connect(there);
+}
+
+// --- control messages -----------------------------------------------------------------------------------------------------------
+
+// IP_PKTINFO and IPV6_PKTINFO: from which address to send. False: they do not say.
+Result<bool> InetDatagram::take_source(const Vec<vfs::ControlData>& control, net::Endpoint& source) {
+  bool found = false;
+  for (const vfs::ControlData& item : control) {
+    std::span<const u8> bytes(item.bytes, std::min<size_t>(item.size, sizeof(item.bytes)));
+    if (item.level == kLevelIp && item.type == IP_PKTINFO) {
+      auto info = TRY(take_value<in_pktinfo>(bytes));
+      source.interface = static_cast<u32>(info.ipi_ifindex);
+      source.address = net::IpAddress::v4(&info.ipi_spec_dst);
+      found = true;
+    } else if (item.level == kLevelIp6 && item.type == IPV6_PKTINFO && domain == kInet6) {
+      auto info = TRY(take_value<in6_pktinfo>(bytes));
+      source.interface = static_cast<u32>(info.ipi6_ifindex);
+      source.address = net::IpAddress::v6(&info.ipi6_addr);
+      found = true;
+    } else if (!(item.level == kLevelIp && (item.type == IP_TOS || item.type == IP_TTL)) &&
+               !(item.level == kLevelIp6 && (item.type == IPV6_TCLASS || item.type == IPV6_HOPLIMIT))) {
+      return Error(EINVAL);
+    }
+  }
+  return found;
+}
+
+template <typename T>
+Result<void> add_item(vfs::SocketMessage& message, int level, int type, const T& value) {
+  if (message.control == nullptr) {
+    message.flags |= kMessageControlCut;
+    return {};
+  }
+  vfs::ControlData item{level, type, sizeof(T), {}};
+  static_assert(sizeof(T) <= sizeof(item.bytes));
+  memcpy(item.bytes, &value, sizeof(T));
+  return message.control->push_back(item);
+}
+
+Result<void> InetDatagram::add_control(const net::udp::Datagram& datagram, vfs::SocketMessage& message) {
+  u64 now = time::realtime_ns();
+  if (number(kLevelSocket, SO_TIMESTAMPNS_OLD) != 0) {
+    u64 stamp[2] = {now / time::kNsPerSecond, now % time::kNsPerSecond};
+    TRY(add_item(message, kLevelSocket, SO_TIMESTAMPNS_OLD, stamp));
+  } else if (number(kLevelSocket, SO_TIMESTAMP_OLD) != 0) {
+    u64 stamp[2] = {now / time::kNsPerSecond, now % time::kNsPerSecond / 1000};
+    TRY(add_item(message, kLevelSocket, SO_TIMESTAMP_OLD, stamp));
+  }
+  bool v6 = domain == kInet6;
+  if (udp_->options().packet_information && v6) {
+    in6_pktinfo info;
+    memcpy(&info.ipi6_addr, datagram.to.address.bytes, 16);
+    info.ipi6_ifindex = static_cast<int>(datagram.to.interface);
+    TRY(add_item(message, kLevelIp6, IPV6_PKTINFO, info));
+  } else if (udp_->options().packet_information) {
+    in_pktinfo info;
+    info.ipi_ifindex = static_cast<int>(datagram.to.interface);
+    memcpy(&info.ipi_addr, datagram.to.address.v4_bytes(), 4);
+    info.ipi_spec_dst = info.ipi_addr;
+    TRY(add_item(message, kLevelIp, IP_PKTINFO, info));
+  }
+  int hops = datagram.hop_limit, traffic_class = datagram.traffic_class;
+  if (number(kLevelIp, IP_RECVTTL) != 0 && !v6) TRY(add_item(message, kLevelIp, IP_TTL, hops));
+  if (number(kLevelIp, IP_RECVTOS) != 0 && !v6) TRY(add_item(message, kLevelIp, IP_TOS, datagram.traffic_class));
+  if (number(kLevelIp6, IPV6_RECVHOPLIMIT) != 0) TRY(add_item(message, kLevelIp6, IPV6_HOPLIMIT, hops));
+  if (number(kLevelIp6, IPV6_RECVTCLASS) != 0) TRY(add_item(message, kLevelIp6, IPV6_TCLASS, traffic_class));
+  return {};
+}
+
+// --- datagrams ------------------------------------------------------------------------------------------------------------------
+
+Result<size_t> InetDatagram::send(vfs::SocketMessage& message) {
+  if ((message.flags & (kMessageOutOfBand | kMessageMore)) != 0) return Error(EOPNOTSUPP);
+  net::Endpoint to, source;
+  const bool addressed = message.to != nullptr && message.to->size > 0;
+  if (addressed) {
+    to = TRY(endpoint(*message.to, AddressUse::send));
+    if (to.port == 0 && !is_ping()) return Error(EINVAL);
+    TRY(network_wait_configured(to.address));
+  }
+  const bool from_there = message.control != nullptr && TRY(take_source(*message.control, source));
+  auto attempt = [&] { return udp_->send(*message.data, addressed ? &to : nullptr, from_there ? &source : nullptr); };
+  Result<size_t> sent = wait_until_done(attempt, message.flags, send_timeout_ns);
+  network_run();
+  return sent;
+}
+
+Result<size_t> InetDatagram::receive(vfs::SocketMessage& message) {
+  const u32 wishes = message.flags;
+  message.flags = 0;
+  if (message.from != nullptr) message.from->size = 0;
+  if ((wishes & kMessageErrorQueue) != 0) return Error(EAGAIN);
+  if ((wishes & kMessageOutOfBand) != 0) return Error(EOPNOTSUPP);
+  const auto peek = (wishes & kMessagePeek) != 0 ? net::udp::Socket::Peek::yes : net::udp::Socket::Peek::no;
+  const size_t room = message.data->remaining();
+  net::udp::Datagram datagram = TRY(wait_until_done([&] { return udp_->receive(*message.data, peek); }, wishes, receive_timeout_ns));
+  if (message.from != nullptr) *message.from = write_address(domain, datagram.from);
+  if (datagram.size > room) message.flags |= kMessageTruncated;
+  TRY(add_control(datagram, message));
+  return (wishes & kMessageTruncated) != 0 ? datagram.size : std::min(datagram.size, room);
+}
+
+Result<i64> InetDatagram::socket_ioctl(u32 request, u64 argument) {
+  if (request != SIOCOUTQ) return interface_ioctl(request, argument);
+  TRY(mem::write_user(mem::UserPtr<int>(argument), 0));  // what is sent is gone
+  return i64{0};
+}
+
+}  // namespace
+
+Result<Ref<vfs::Socket>> make_datagram_socket(int domain, int protocol, u32 file_flags) {
+  net::Stack* stack = TRY(network());
+  net::Family family = domain == kInet ? net::Family::v4 : net::Family::v6;
+  auto socket = TRY(protocol == IPPROTO_UDP ? stack->udp_socket(family) : stack->ping_socket(family));
+  return Ref<vfs::Socket>(TRY(make_ref<InetDatagram>(domain, protocol, file_flags, std::move(socket))));
+}
+
+}  // namespace husk::linux
