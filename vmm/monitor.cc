@@ -15,6 +15,7 @@
 #include <mutex>
 #include <optional>
 #include <thread>
+#include <utility>
 
 #include "abi/boot_config.h"
 #include "abi/monitor_device.h"
@@ -23,12 +24,14 @@
 #include "vmm/loader/table_filler.h"
 #include "vmm/monitor_devices.h"
 #include "vmm/monitor_error.h"
+#include "vmm/monitor_wake.h"
 
 namespace husk::vmm {
 namespace {
 
 constexpr u64 kSecond = 1000 * 1000 * 1000;
 constexpr int kStatusPowerCut = 128 + SIGKILL;
+constexpr u32 kFewDoorbells = 64, kNetworkDoorbellWeight = 4;
 
 u64 now_ns() {
   timespec time;
@@ -116,12 +119,13 @@ class Monitor::Machine : public MmioHandler {
 
  private:
   void load_image();
-  void count_doorbell();
+  void count_doorbell(u32 weight);
   void watch_timers();
   void watch_signals();
   void on_signal(const signalfd_siginfo& info);
   void on_timer();
   void arm_guest_timer();
+  bool wake_is_due();
   void access_batch(PhysAddr page);
   void on_record(abi::RecordType type, std::span<const u8> bytes);
   void on_input(std::span<const iovec> buffers);
@@ -139,17 +143,19 @@ class Monitor::Machine : public MmioHandler {
   bool terminal_ = false, terminal_raw_ = false;
   bool crash_reported_ = false;
   int stop_signals_ = 0;
-  u32 doorbell_exits_ = 0;
+  u32 doorbell_weight_ = 0;
   u64 interrupts_typed_[3] = {};
   std::mutex result_mutex_;
   MonitorResult result_;
-  bool ended_ = false;      // under result_mutex_: result_.status is final
+  bool ended_ = false;  // under result_mutex_: result_.status is final
+  LazyWake lazy_wake_;
   MonitorDevices devices_;  // last: its thread uses the rest
 };
 
 MonitorDevices::Hooks Monitor::Machine::hooks() {
   return {
       .notify_guest = [this] { vcpu_.request_interrupt(); },
+      .frames_arrived = [this] { lazy_wake_.request(devices_.network()->unheeded()); },
       .guest_failed = [this](const std::string& why) { fail_guest(why); },
       .record = [this](abi::RecordType type, std::span<const u8> bytes) { on_record(type, bytes); },
       .input_arrived = [this](std::span<const iovec> buffers) { on_input(buffers); },
@@ -164,7 +170,8 @@ Monitor::Machine::Machine(Preparation& made, const MonitorOptions& options)
       guest_timer_(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)),
       stop_timer_(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)),
       terminal_(isatty(options.stdin_fd) == 1),
-      devices_(vm_.memory(), {options.stdin_fd, options.stdout_fd, options.stderr_fd}, hooks()) {
+      lazy_wake_(vcpu_),
+      devices_(vm_.memory(), {options.stdin_fd, options.stdout_fd, options.stderr_fd}, options.network, hooks()) {
   result_.timeline.vm_created_ns = made.created_ns;
   load_image();
   watch_timers();
@@ -178,7 +185,7 @@ void Monitor::Machine::load_image() {
   append_host_config(config, options_.stdin_fd, options_.stdout_fd, options_.stderr_fd, vcpu_.tsc_frequency(), tsc_now);
   u8 entropy[32];
   random_bytes(entropy);
-  std::vector<abi::DeviceWindow> windows = MonitorDevices::windows();
+  std::vector<abi::DeviceWindow> windows = devices_.windows();
   LoadedMachine loaded = load_machine(vm_, image,
                                       {.ram_size = options_.memory_size,
                                        .config = config,
@@ -194,11 +201,11 @@ void Monitor::Machine::load_image() {
 }
 
 // A doorbell that exits costs ten times one that KVM turns into an event, but KVM's doorbells make the end of the machine wait for the host's
-// kernel (10 to 20 ms, srcu_barrier): a machine gets them when it has rung often enough to live long.
-void Monitor::Machine::count_doorbell() {
-  constexpr u32 kFewDoorbells = 64;
-  if (++doorbell_exits_ != kFewDoorbells) return;
-  for (u64 address : MonitorDevices::doorbell_addresses()) vm_.add_doorbell(address, 4, devices_.doorbell_fd());
+// kernel (10 to 20 ms, srcu_barrier): a machine gets them when it has rung often enough to live long. One that sends frames is likely to.
+void Monitor::Machine::count_doorbell(u32 weight) {
+  u32 before = std::exchange(doorbell_weight_, std::min(doorbell_weight_ + weight, kFewDoorbells));
+  if (before == kFewDoorbells || doorbell_weight_ != kFewDoorbells) return;
+  for (u64 address : devices_.doorbell_addresses()) vm_.add_doorbell(address, 4, devices_.doorbell_fd());
   vm_.add_doorbell(abi::kMonitorDeviceAddress + abi::kMonitorTimer, 4, timer_doorbell_.get());
 }
 
@@ -213,6 +220,12 @@ void Monitor::Machine::watch_timers() {
   });
   devices_.loop().add(guest_timer_.get(), EPOLLIN, [this, drain_counter](u32) {
     if (drain_counter(guest_timer_.get())) on_timer();
+  });
+  devices_.loop().add(lazy_wake_.fd(), EPOLLIN, [this](u32) {
+    if (NetDevice* network = devices_.network(); network != nullptr) {
+      std::lock_guard lock(network->mutex());
+      lazy_wake_.on_timer(network->unheeded());
+    }
   });
   devices_.loop().add(stop_timer_.get(), EPOLLIN, [this](u32) { cut_power(kStatusPowerCut); });
 }
@@ -294,6 +307,12 @@ void Monitor::Machine::on_timer() {
   else arm_guest_timer();
 }
 
+// The guest is about to sleep, and frames arrived while it ran. If the other thread is at work with them, then it has not seen all.
+bool Monitor::Machine::wake_is_due() {
+  std::unique_lock lock(devices_.network()->mutex(), std::try_to_lock);
+  return !lock.owns_lock() || devices_.network()->unheeded() != 0;
+}
+
 void Monitor::Machine::on_record(abi::RecordType type, std::span<const u8> bytes) {
   std::string_view text{reinterpret_cast<const char*>(bytes.data()), bytes.size()};
   MonitorEvents* events = options_.events;
@@ -348,14 +367,14 @@ MmioHandler::Next Monitor::Machine::mmio_store(PhysAddr address, u32 size, u64 v
   if (address.value >= abi::kVirtioMmioAddress) {
     u64 offset = address.value - abi::kVirtioMmioAddress;
     devices_.store(offset, size, value);
-    if (offset % abi::kVirtioMmioStride == abi::virtio::kMmioQueueNotify) count_doorbell();
+    if (offset % abi::kVirtioMmioStride == abi::virtio::kMmioQueueNotify) count_doorbell(devices_.is_network(offset) ? kNetworkDoorbellWeight : 1);
     return Next::resume;
   }
   switch (address.value - abi::kMonitorDeviceAddress) {
-    case abi::kMonitorPark: vcpu_.park(timer_deadline()); return Next::resume;
+    case abi::kMonitorPark: vcpu_.park(timer_deadline(), [this] { return wake_is_due(); }); return Next::resume;
     case abi::kMonitorTimer:
       arm_guest_timer();
-      count_doorbell();
+      count_doorbell(1);
       return Next::resume;
     case abi::kMonitorMap: table_filler_->run(static_cast<u32>(value)); return Next::resume;
     case abi::kMonitorBatchAccess: access_batch(PhysAddr{value << kPageShift}); return Next::resume;
@@ -379,7 +398,7 @@ void Monitor::Machine::access_batch(PhysAddr page) {
     MonitorBatch::Access access;
     if (!vm_.memory().read(at, &access)) break;
     u64 offset = access.offset & ~abi::kMonitorBatchRead;
-    if (offset >= MonitorDevices::kCount * abi::kVirtioMmioStride) break;
+    if (offset >= devices_.count() * abi::kVirtioMmioStride) break;
     if ((access.offset & abi::kMonitorBatchRead) == 0) {
       devices_.store(offset, sizeof(u32), access.value);
       continue;

@@ -6,13 +6,13 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "abi/monitor_device.h"
+#include "vmm/net/tap.h"
 
 namespace husk::vmm {
 
 namespace virtio = abi::virtio;
 
-MonitorDevices::MonitorDevices(const GuestMemory& memory, const Streams& streams, Hooks hooks)
+MonitorDevices::MonitorDevices(const GuestMemory& memory, const Streams& streams, const std::optional<NetworkDevice>& network, Hooks hooks)
     : hooks_(std::move(hooks)),
       doorbell_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
       in_(streams.in, HostStream::Direction::in),
@@ -22,14 +22,14 @@ MonitorDevices::MonitorDevices(const GuestMemory& memory, const Streams& streams
       control_([this] { loop_.wake(); }) {
   auto closed = [this](u32 which) { return [this, which](int) { control_.send_value(abi::RecordType::output_closed, which); }; };
   auto ended = [this](u64 bytes) { control_.send_value(abi::RecordType::input_end, bytes); };
-  devices_[virtio::kConsoleStandard] =
-      std::make_unique<ConsoleDevice>("console 0", &in_, &out_, ConsoleDevice::Events{ended, closed(1), hooks_.input_arrived});
-  devices_[virtio::kConsoleError] =
-      std::make_unique<ConsoleDevice>("console 1", nullptr, &error_, ConsoleDevice::Events{[](u64) {}, closed(2), [](auto) {}});
-  devices_[virtio::kConsoleControl] = std::make_unique<ConsoleDevice>("control console", &control_, &receiver_, ConsoleDevice::Events{});
-  devices_[kCount - 1] = std::make_unique<RngDevice>();
+  static_assert(virtio::kConsoleStandard == 0 && virtio::kConsoleError == 1 && virtio::kConsoleControl == 2);
+  devices_.push_back(std::make_unique<ConsoleDevice>("console 0", &in_, &out_, ConsoleDevice::Events{ended, closed(1), hooks_.input_arrived}));
+  devices_.push_back(std::make_unique<ConsoleDevice>("console 1", nullptr, &error_, ConsoleDevice::Events{[](u64) {}, closed(2), [](auto) {}}));
+  devices_.push_back(std::make_unique<ConsoleDevice>("control console", &control_, &receiver_, ConsoleDevice::Events{}));
+  devices_.push_back(std::make_unique<RngDevice>());
+  for (auto& device : devices_) device->notify_guest = hooks_.notify_guest;
+  if (network) add_network(*network);
   for (auto& device : devices_) {
-    device->notify_guest = hooks_.notify_guest;
     transports_.push_back(std::make_unique<MmioTransport>(*device, memory, [this] {
       u64 one = 1;
       (void)!write(doorbell_.get(), &one, sizeof(one));
@@ -58,11 +58,32 @@ void MonitorDevices::watch(HostStream& stream, Device& device, u32 events) {
   if (!watched) stream.set_always_ready();
 }
 
-std::vector<abi::DeviceWindow> MonitorDevices::windows() {
-  std::vector<abi::DeviceWindow> windows(1 + kCount);
+void MonitorDevices::add_network(const NetworkDevice& network) {
+  NetDevice::Link link;
+  link.fd = network.fd;
+  link.vnet_header = network.vnet_header;
+  memcpy(link.mac, network.mac, sizeof(link.mac));
+  link.mtu = network.mtu;
+  if (network.vnet_header) link.accepted = [fd = network.fd](u64 features) { net::set_offloads(fd, features); };
+  if (network.pcap_fd >= 0) {
+    pcap_.emplace(network.pcap_fd);
+    link.capture = [this](std::span<const iovec> frame) { pcap_->add(frame); };
+  }
+  auto device = std::make_unique<NetDevice>(std::move(link));
+  device->notify_guest = hooks_.frames_arrived;
+  network_ = device.get();
+  devices_.push_back(std::move(device));
+  loop_.add(network.fd, EPOLLIN | EPOLLOUT | EPOLLET, [this](u32 events) {
+    std::lock_guard lock(network_->mutex());
+    network_->set_ready((events & ~u32{EPOLLOUT}) != 0, (events & ~u32{EPOLLIN}) != 0);
+  });
+}
+
+std::vector<abi::DeviceWindow> MonitorDevices::windows() const {
+  std::vector<abi::DeviceWindow> windows(1 + count());
   windows[0].kind = abi::WindowKind::monitor_device;
   windows[0].physical_address = abi::kMonitorDeviceAddress;
-  for (u32 i = 0; i < kCount; ++i) {
+  for (u32 i = 0; i < count(); ++i) {
     windows[1 + i].kind = abi::WindowKind::virtio_mmio;
     windows[1 + i].physical_address = abi::kVirtioMmioAddress + i * abi::kVirtioMmioStride;
   }
@@ -74,9 +95,9 @@ std::vector<abi::DeviceWindow> MonitorDevices::windows() {
   return windows;
 }
 
-std::vector<u64> MonitorDevices::doorbell_addresses() {
+std::vector<u64> MonitorDevices::doorbell_addresses() const {
   std::vector<u64> addresses;
-  for (u32 i = 0; i < kCount; ++i) {
+  for (u32 i = 0; i < count(); ++i) {
     addresses.push_back(abi::kVirtioMmioAddress + i * abi::kVirtioMmioStride + virtio::kMmioQueueNotify);
   }
   return addresses;
@@ -100,6 +121,7 @@ bool MonitorDevices::process_all() {
     std::string error = device->error();
     if (!error.empty()) hooks_.guest_failed(error);
   }
+  if (pcap_ && !again) pcap_->flush();
   if (draining_.load(std::memory_order_acquire)) {
     std::lock_guard lock(drain_mutex_);
     drained_.notify_all();

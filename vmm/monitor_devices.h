@@ -1,42 +1,49 @@
-// The devices of one machine and the thread that serves them: three consoles and an entropy device behind virtio-mmio windows.
+// The devices of one machine and the thread that serves them: three consoles, an entropy device and perhaps a network device behind
+// virtio-mmio windows, in this order.
 //
 // Doorbells of all devices are one eventfd: after it, and after any stream became ready, every device looks at its queues, which costs
 // a few loads each. Used by vmm/monitor.cc; the virtual CPU is only known as "tell the guest".
 #pragma once
 
-#include <array>
 #include <condition_variable>
 #include <memory>
 #include <thread>
 
 #include "abi/boot_info.h"
+#include "abi/monitor_device.h"
 #include "abi/virtio/console.h"
 #include "host/event_loop.h"
 #include "vmm/devices/console.h"
 #include "vmm/devices/control_channel.h"
 #include "vmm/devices/mmio_transport.h"
+#include "vmm/devices/net.h"
 #include "vmm/devices/rng.h"
+#include "vmm/monitor.h"
+#include "vmm/net/pcap.h"
 
 namespace husk::vmm {
 
 class MonitorDevices {
  public:
-  static constexpr u32 kCount = abi::virtio::kHuskConsoleCount + 1;
   struct Streams {
     int in, out, error;
   };
   struct Hooks {
     std::function<void()> notify_guest;
+    std::function<void()> frames_arrived;                  // for the guest: less urgent while it runs, which it does not like to be interrupted at
     std::function<void(const std::string&)> guest_failed;  // once or more, I/O or vCPU thread
     ControlReceiver::Handler record;
     std::function<void(std::span<const iovec>)> input_arrived;
   };
-  MonitorDevices(const GuestMemory& memory, const Streams& streams, Hooks hooks);
+  MonitorDevices(const GuestMemory& memory, const Streams& streams, const std::optional<NetworkDevice>& network, Hooks hooks);
   ~MonitorDevices();
 
-  static std::vector<abi::DeviceWindow> windows();
+  u32 count() const { return static_cast<u32>(devices_.size()); }
+  std::vector<abi::DeviceWindow> windows() const;
   // One per device: an address to which a 4-byte store of any value is a doorbell.
-  static std::vector<u64> doorbell_addresses();
+  std::vector<u64> doorbell_addresses() const;
+  bool is_network(u64 offset) const { return network_ != nullptr && offset / abi::kVirtioMmioStride == count() - 1; }
+  NetDevice* network() { return network_; }
   int doorbell_fd() const { return doorbell_.get(); }
 
   // vCPU thread: an access to a window; the offset counts from kVirtioMmioAddress.
@@ -56,6 +63,7 @@ class MonitorDevices {
   bool process_all();
   bool is_drained();
   void watch(HostStream& stream, Device& device, u32 events);
+  void add_network(const NetworkDevice& network);
 
   Hooks hooks_;
   host::EventLoop loop_;
@@ -63,7 +71,9 @@ class MonitorDevices {
   HostStream in_, out_, error_;
   ControlReceiver receiver_;
   ControlSender control_;
-  std::array<std::unique_ptr<Device>, kCount> devices_;
+  std::optional<net::PcapWriter> pcap_;
+  std::vector<std::unique_ptr<Device>> devices_;
+  NetDevice* network_ = nullptr;  // one of them
   std::vector<std::unique_ptr<MmioTransport>> transports_;
   std::thread thread_;
   std::mutex drain_mutex_;

@@ -32,6 +32,8 @@ class Device {
   virtual u64 features() const { return 0; }  // besides VERSION_1 and EVENT_IDX
   virtual std::span<const u8> config() const { return {}; }
 
+  // The driver is ready, with these features; process() may be called from now on. The vCPU's thread.
+  virtual void start(u64 accepted_features) { (void)accepted_features; }
   // Moves data until nothing can be moved; tells whether to be called again soon (it stopped only to be fair).
   virtual bool process() = 0;
   // Everything that the driver handed over has left the monitor.

@@ -105,6 +105,7 @@ void MmioTransport::set_status(u32 status) {
   status_ = status;
   bool ok = (status & virtio::kStatusDriverOk) != 0 && (status & virtio::kStatusFeaturesOk) != 0;
   if (ok && !device_.driver_ok) {
+    device_.start(driver_features_);
     device_.driver_ok = true;
     doorbell_();
   }

@@ -87,22 +87,34 @@ bool Virtqueue::pop(Chain* chain) {
   return true;
 }
 
-void Virtqueue::push(u16 head, u32 bytes_written) {
+void Virtqueue::stage(u16 head, u32 bytes_written) {
   if (!enabled_ || error_[0] != '\0') return;
   u8* element = used_ + sizeof(virtio::UsedHeader) + (next_used_ & (layout_.size - 1)) * sizeof(virtio::UsedElement);
   virtio::UsedElement value{head, bytes_written};
   memcpy(element, &value, sizeof(value));
   ++next_used_;
   if (outstanding_ > 0) --outstanding_;
-  store16(used_ + kIndexOffset, next_used_);
+}
+
+void Virtqueue::publish() {
+  if (enabled_ && error_[0] == '\0') store16(used_ + kIndexOffset, next_used_);
 }
 
 bool Virtqueue::take_notification() {
   if (!enabled_ || error_[0] != '\0' || notified_used_ == next_used_) return false;
   std::atomic_thread_fence(std::memory_order_seq_cst);  // our index before the guest's wish, §2.7.10
   u16 old = std::exchange(notified_used_, next_used_);
-  if (!event_index_) return (load16(available_) & virtio::kAvailableNoInterrupt) == 0;
-  return virtio::event_is_due(load16(available_ + virtio::used_event_offset(layout_.size)), next_used_, old);
+  u16 event = event_index_ ? load16(available_ + virtio::used_event_offset(layout_.size)) : next_used_;
+  bool wanted = event_index_ ? virtio::event_is_due(event, next_used_, old) : (load16(available_) & virtio::kAvailableNoInterrupt) == 0;
+  if (wanted) told_ = true, told_event_ = event;
+  return wanted;
+}
+
+u32 Virtqueue::unheeded() const {
+  if (!enabled_ || error_[0] != '\0' || !told_) return 0;
+  bool same = event_index_ ? load16(available_ + virtio::used_event_offset(layout_.size)) == told_event_
+                           : (load16(available_) & virtio::kAvailableNoInterrupt) == 0;
+  return same ? u32{1} << 16 | told_event_ : 0;
 }
 
 void Virtqueue::suppress_doorbells() {

@@ -41,14 +41,23 @@ class Virtqueue {
   // "" while the queue is sound.
   const char* error() const { return error_; }
 
+  u32 size() const { return layout_.size; }
   // The next request into *chain (its vectors are reused); false if there is none or the queue is broken.
   bool pop(Chain* chain);
   // Is there a request that pop() would give?
   bool has_available();
   // Hands a chain back. The guest sees it at once.
-  void push(u16 head, u32 bytes_written);
+  void push(u16 head, u32 bytes_written) {
+    stage(head, bytes_written);
+    publish();
+  }
+  // The same in two steps, for chains that the guest must see together.
+  void stage(u16 head, u32 bytes_written);
+  void publish();
   // After a batch of push(): does the guest want to be told? Forgets what was pushed.
   bool take_notification();
+  // The guest was to be told, and has not looked since: with EVENT_IDX it moves its wish when it does. Else 0; distinct for successive wishes.
+  u32 unheeded() const;
   // Ask for no doorbell while busy; ask for one again (then look again: true if a request came in between).
   void suppress_doorbells();
   bool await_doorbell();
@@ -67,6 +76,8 @@ class Virtqueue {
   u16 next_used_ = 0;       // our count of requests handed back
   u16 notified_used_ = 0;   // next_used_ at the last take_notification()
   u16 outstanding_ = 0;     // taken and not handed back
+  bool told_ = false;       // the last take_notification() that said so was for
+  u16 told_event_ = 0;      // this wish
   const char* error_ = "";
 };
 

@@ -197,6 +197,13 @@ void Vcpu::request_interrupt() { request(kInterrupt); }
 void Vcpu::request_stop() { request(kStop); }
 void Vcpu::unpark() { request(kUnpark); }
 
+bool Vcpu::wake_if_parked() {
+  requests_.fetch_or(kWake);
+  if (!parked_.load()) return false;
+  syscall(SYS_futex, &requests_, FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0);
+  return true;
+}
+
 // True if an interrupt was handed over or none is wanted; else KVM is asked to exit when the guest can take one.
 bool Vcpu::inject_if_ready() {
   run_->request_interrupt_window = 0;
@@ -253,12 +260,17 @@ RunEnd Vcpu::run(MmioHandler& handler) {
   }
 }
 
-void Vcpu::park(u64 deadline_tsc) {
+void Vcpu::park(u64 deadline_tsc, const std::function<bool()>& wake_is_due) {
   if (injected_since_park_) {
     injected_since_park_ = false;
     return;
   }
   parked_ = true;
+  // The order of the three is the point: whoever asks after the second sees parked_, and the reason of whoever asked before is seen by the third.
+  if ((requests_.fetch_and(~u32{kWake}) & kWake) != 0 && wake_is_due()) {
+    parked_ = false;
+    return;
+  }
   u64 now;
   while (requests_.load() == 0 && (deadline_tsc == 0 || (now = __rdtsc()) < deadline_tsc)) {
     timespec wait;
@@ -269,7 +281,7 @@ void Vcpu::park(u64 deadline_tsc) {
     syscall(SYS_futex, &requests_, FUTEX_WAIT_PRIVATE, 0, deadline_tsc != 0 ? &wait : nullptr, nullptr, 0);
   }
   parked_ = false;
-  requests_.fetch_and(~u32{kInterrupt | kUnpark});
+  requests_.fetch_and(~u32{kInterrupt | kUnpark | kWake});
 }
 
 void Vcpu::report_crash(const std::string& reason) {

@@ -9,6 +9,7 @@
 #include <signal.h>
 
 #include <atomic>
+#include <functional>
 #include <string>
 
 #include "abi/machine_state.h"
@@ -50,14 +51,18 @@ class Vcpu {
 
   // Any thread. The guest gets HUSK_VECTOR_EVENT as soon as it can take it; further requests until then are the same one.
   void request_interrupt();
+  // Any thread. Ends a park, as a requested interrupt does, but leaves a guest that runs alone: false, and the next park() asks whether the
+  // reason is still there. Breaking into a running guest costs it what a thousand packets' headers do.
+  bool wake_if_parked();
   // Any thread. run() returns soon.
   void request_stop();
 
   // vCPU thread, from mmio_store of kMonitorPark: sleeps until an interrupt is requested, request_stop(), timer_changed() or the deadline
   // (TSC ticks, 0 = none). A request that ends the sleep is consumed, not injected: the kernel looks at its devices after parking.
   // Returns at once if an interrupt was injected since the last park, so that an event between the kernel's last look and
-  // its store is not lost.
-  void park(u64 deadline_tsc);
+  // its store is not lost; so does a wake_if_parked() that came too early, if `wake_is_due` says that the guest has not seen the reason by itself.
+  void park(
+      u64 deadline_tsc, const std::function<bool()>& wake_is_due = [] { return true; });
   // Any thread: ends a park early (spuriously).
   void unpark();
 
@@ -66,7 +71,7 @@ class Vcpu {
   u64 interrupts_injected() const { return interrupts_injected_; }
 
  private:
-  enum Request : u32 { kInterrupt = 1, kStop = 2, kUnpark = 4 };
+  enum Request : u32 { kInterrupt = 1, kStop = 2, kUnpark = 4, kWake = 8 };
   void request(u32 bit);
   bool inject_if_ready();
   void report_crash(const std::string& reason);

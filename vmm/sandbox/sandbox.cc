@@ -53,7 +53,7 @@ void detach(Report& report) {
   report.namespaces = unshare(CLONE_NEWIPC | CLONE_NEWUTS) == 0;
 }
 
-void enter(Report& report) {
+void give_up_privileges(Report& report) {
   // A directory with nothing to open but facts about our own descriptors; and nothing can be opened.
   report.empty_root = chroot("/proc/self/fdinfo") == 0 && chdir("/") == 0;
   if (geteuid() == 0) {
@@ -61,18 +61,25 @@ void enter(Report& report) {
   }
   drop_capabilities();
   limit(RLIMIT_CORE, 0);
-  limit(RLIMIT_NOFILE, kDescriptorsMax);
   prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) throw_errno("giving up new privileges");
-  struct sigaction action {};
-  action.sa_sigaction = on_forbidden_call;
-  action.sa_flags = SA_SIGINFO;
-  sigaction(SIGSYS, &action, nullptr);
-  std::vector<sock_filter> filter = make_filter();
+}
+
+void install_filter(std::vector<sock_filter> filter) {
   sock_fprog program{static_cast<unsigned short>(filter.size()), filter.data()};
   if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW, &program) != 0) {
     throw_errno("installing the system-call filter", "the kernel needs CONFIG_SECCOMP_FILTER");
   }
+}
+
+void enter(Report& report) {
+  give_up_privileges(report);
+  limit(RLIMIT_NOFILE, kDescriptorsMax);
+  struct sigaction action {};
+  action.sa_sigaction = on_forbidden_call;
+  action.sa_flags = SA_SIGINFO;
+  sigaction(SIGSYS, &action, nullptr);
+  install_filter(make_filter());
   report.seccomp = true;
 }
 

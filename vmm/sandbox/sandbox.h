@@ -8,7 +8,10 @@
 // A forbidden system call ends the process with status 125 and one line that names its number.
 #pragma once
 
+#include <linux/filter.h>
+
 #include <string>
+#include <vector>
 
 namespace husk::vmm::sandbox {
 
@@ -21,5 +24,9 @@ void close_inherited_descriptors();
 void detach(Report& report);
 // Throws MonitorError only if no_new_privs or seccomp fail: the rest is best effort, since it depends on the caller's rights.
 void enter(Report& report);
+
+// The two halves of enter(), for a process that needs an allow-list of its own (vmm/net/user_jail.cc).
+void give_up_privileges(Report& report);
+void install_filter(std::vector<sock_filter> filter);
 
 }  // namespace husk::vmm::sandbox
