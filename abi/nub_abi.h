@@ -34,7 +34,8 @@
 #define HUSK_VCPU_UPCALL_SS 0x60
 #define HUSK_VCPU_NUB_TRAPS 0x68
 #define HUSK_VCPU_NUB_SYSCALLS 0x70
-#define HUSK_VCPU_SCRATCH 0x80  // 0x80..0x100: free for the kernel's entry code
+#define HUSK_VCPU_CPUID_ENTRY 0x78  // as SYSCALL_ENTRY, for CPUID
+#define HUSK_VCPU_SCRATCH 0x80      // 0x80..0x100: free for the kernel's entry code
 #define HUSK_VCPU_CALLS 0x400
 #define HUSK_VCPU_CALLS_MAX 76
 
@@ -122,7 +123,7 @@ struct VcpuShared {
   u64 upcall_ss;
   u64 nub_traps;     // exceptions + interrupts that became upcalls, counted by the nub
   u64 nub_syscalls;  // system calls that trapped, counted by the nub
-  u64 reserved;
+  u64 cpuid_entry;   // kernel's entry for rewritten CPUID instructions
   u64 scratch[16];
   u64 calls_done;
   u8 reserved2[HUSK_VCPU_CALLS - 0x108];
@@ -144,6 +145,7 @@ static_assert(__builtin_offsetof(VcpuShared, upcall_rsp) == HUSK_VCPU_UPCALL_RSP
 static_assert(__builtin_offsetof(VcpuShared, upcall_ss) == HUSK_VCPU_UPCALL_SS);
 static_assert(__builtin_offsetof(VcpuShared, nub_traps) == HUSK_VCPU_NUB_TRAPS);
 static_assert(__builtin_offsetof(VcpuShared, nub_syscalls) == HUSK_VCPU_NUB_SYSCALLS);
+static_assert(__builtin_offsetof(VcpuShared, cpuid_entry) == HUSK_VCPU_CPUID_ENTRY);
 static_assert(__builtin_offsetof(VcpuShared, scratch) == HUSK_VCPU_SCRATCH);
 static_assert(__builtin_offsetof(VcpuShared, calls) == HUSK_VCPU_CALLS);
 

@@ -9,6 +9,7 @@
 #include <bit>
 
 #include "base/panic.h"
+#include "kernel/cpuid.h"
 #include "kernel/random_internal.h"
 
 namespace husk {
@@ -69,9 +70,7 @@ void mix(std::span<const u8> bytes) {
 
 // Up to 32 bytes from the processor; what it does not give stays 0. A bad generator does not harm: it is only mixed in.
 void mix_processor() {
-  unsigned a, b, c, d;
-  __cpuid(1, a, b, c, d);
-  bool has_rdrand = (c & bit_RDRND) != 0;
+  bool has_rdrand = (cpuid(1).ecx & bit_RDRND) != 0;
   if (!has_rdrand) return;
   u64 words[4] = {};
   for (u64& word : words)

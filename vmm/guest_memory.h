@@ -28,7 +28,8 @@ class GuestMemory {
   // The first `size` bytes of a file, shared with everybody who maps it, never writable. The descriptor may be closed afterwards.
   void add_file(u64 start, u64 size, int fd);
 
-  // The same, with the first 2 MiB copied into memory of this machine alone that takes a large page; never smaller than that.
+  // The same, with the first 2 MiB copied into memory of this machine alone that takes a large page; never smaller than that. KVM may write to the copy,
+  // so that it maps neighbouring pages ahead (it does not in read-only slots: 20 us a page where it shadows page tables); the nub's page tables do not let the guest.
   void add_file_with_huge_start(u64 start, u64 size, int fd);
 
   // From now on range() and what builds on it refuse these addresses: the nub's memory and what it sealed, which devices must not reach on the
@@ -73,7 +74,8 @@ class GuestMemory {
   struct Region {
     u64 start, size;
     u8* host;
-    bool writable;
+    bool writable;             // for devices
+    u64 writable_for_kvm = 0;  // bytes from the start, if not all
   };
   const std::vector<Region>& regions() const { return regions_; }
 

@@ -15,6 +15,7 @@ constexpr u64 kGapMax = 256;  // bytes between two functions that are looked at 
 bool is_direct_branch(const ZydisDecodedInstruction& instruction) { return instruction.raw.imm[0].is_relative != 0; }
 
 InstructionClass classify(const ZydisDecodedInstruction& instruction) {
+  if (instruction.mnemonic == ZYDIS_MNEMONIC_CPUID) return instruction.length == 2 ? kCpuid : kUnmovable;
   switch (instruction.meta.category) {
     case ZYDIS_CATEGORY_SYSCALL: return instruction.mnemonic == ZYDIS_MNEMONIC_SYSCALL && instruction.length == 2 ? kSyscall : kUnmovable;
     case ZYDIS_CATEGORY_COND_BR:

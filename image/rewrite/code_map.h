@@ -32,6 +32,7 @@ struct Instruction {
 enum InstructionClass : u8 {
   kPlain,    // goes on to the next instruction
   kSyscall,  // the two bytes 0f 05
+  kCpuid,    // the two bytes 0f a2
   kBranch,   // conditional or unconditional direct jump, 2 to 6 bytes, no counter register
   kReturn,
   kUnmovable,  // calls, indirect jumps, traps, ENDBR, ...

@@ -20,7 +20,7 @@ namespace {
 
 asm(R"(
   .pushsection .text
-  .globl husk_test_handler, husk_test_handler_end
+  .globl husk_test_handler, husk_test_handler_end, husk_test_cpuid, husk_test_cpuid_end
 husk_test_handler:
   incq %gs:16
   cmp $15, %eax
@@ -47,9 +47,15 @@ husk_test_handler:
 2:
   syscall
 husk_test_handler_end:
+husk_test_cpuid:
+  mov %rdx, %gs:24
+  incq %gs:32
+  cpuid
+  jmp *%gs:24
+husk_test_cpuid_end:
   .popsection
 )");
-extern "C" const char husk_test_handler[], husk_test_handler_end[];
+extern "C" const char husk_test_handler[], husk_test_handler_end[], husk_test_cpuid[], husk_test_cpuid_end[];
 
 void step_one(pid_t child) {
   int status = 0;
@@ -91,8 +97,10 @@ void give_handler(pid_t child, u64* page_out) {
   u64 page = registers.rax;
   ASSERT_LT(page, u64{1} << 47);
   poke(child, saved.rip, &original, 8);
-  u64 handler = page + 64;
+  u64 handler = page + 256, cpuid = page + 1024;
   poke(child, page, &handler, 8);
+  poke(child, page + 0x78, &cpuid, 8);
+  poke(child, cpuid, husk_test_cpuid, static_cast<size_t>(husk_test_cpuid_end - husk_test_cpuid));
   poke(child, handler, husk_test_handler, static_cast<size_t>(husk_test_handler_end - husk_test_handler));
   saved.gs_base = page;
   ASSERT_EQ(ptrace(PTRACE_SETREGS, child, 0, &saved), 0);

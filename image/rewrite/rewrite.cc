@@ -1,6 +1,7 @@
 // Finds the sites of one file, proves which can be replaced, and replaces them.
 //
-// In three passes: (1) every 0f 05 in executable segments that a decoded function confirms is a site, with possible
+// CPUID leaves a virtual machine, which is dear; it is replaced by the same means.
+// In three passes: (1) every 0f 05 and 0f a2 in executable segments that a decoded function confirms is a site, with possible
 // windows; (2) one scan of the whole file for anything that points into those windows; (3) for each site the first
 // window that nothing points into becomes a jump.
 #include "image/rewrite/rewrite.h"
@@ -15,9 +16,11 @@ namespace husk::image {
 namespace {
 
 constexpr u64 kTrampolineAlignment = 16;
+constexpr u8 kSyscallByte = 0x05, kCpuidByte = 0xa2;  // behind 0x0f
 
 struct Site {
   u64 address;
+  InstructionClass kind;  // kSyscall or kCpuid
   const DecodedFunction* function;
   std::vector<Window> windows;
 };
@@ -40,38 +43,38 @@ class Rewriter {
 
   void find_sites(const Elf64_Phdr& segment) {
     Bytes code = elf_.contents(segment);
-    static constexpr u8 kSyscallBytes[] = {0x0f, 0x05};
-    for (u64 offset = 0; offset < code.size();) {
-      auto* found = static_cast<const u8*>(memmem(code.data() + offset, code.size() - offset, kSyscallBytes, 2));
+    for (u64 offset = 0; offset + 1 < code.size(); ++offset) {
+      auto* found = static_cast<const u8*>(memchr(code.data() + offset, 0x0f, code.size() - 1 - offset));
       if (!found) return;
       offset = static_cast<u64>(found - code.data());
-      consider(segment.p_vaddr + offset);
-      offset += 2;
+      if (code[offset + 1] == kSyscallByte) consider(segment.p_vaddr + offset, kSyscall);
+      if (code[offset + 1] == kCpuidByte) consider(segment.p_vaddr + offset, kCpuid);
     }
   }
 
-  void consider(u64 address) {
+  void consider(u64 address, InstructionClass kind) {
+    // Only system calls that stay are worth a word: what CPUID does, it does in any case.
+    auto refuse = [&](std::string reason) {
+      if (kind == kSyscall) leave(address, std::move(reason));
+    };
     const Function* function = map_.function_at(address);
     if (!function) {
       // With section headers, bytes outside executable sections are data (old linkers put it beside code).
-      if (may_be_code(address)) leave(address, "no function is known here (perhaps data)");
+      if (may_be_code(address)) refuse("no function is known here (perhaps data)");
       return;
     }
     const DecodedFunction& decoded = map_.decode(*function);
     const auto& code = decoded.instructions;
     auto at =
         std::lower_bound(code.begin(), code.end(), address, [](const Instruction& instruction, u64 value) { return instruction.address < value; });
-    bool is_site = at != code.end() && at->address == address && at->mnemonic_class == kSyscall;
-    if (!is_site) {
-      if (!decoded.problem.empty()) leave(address, decoded.problem);
-      return;
+    bool is_site = at != code.end() && at->address == address && at->mnemonic_class == kind;
+    if (!decoded.problem.empty()) return refuse(decoded.problem);
+    if (!is_site) return;
+    if (kind == kSyscall && !function->unwind && is_signal_return(address)) {
+      return refuse("signal return that unwinders recognise by its bytes");
     }
-    if (!decoded.problem.empty()) return leave(address, decoded.problem);
-    if (!function->unwind && is_signal_return(address)) {
-      return leave(address, "signal return that unwinders recognise by its bytes");
-    }
-    Site site{address, &decoded, possible_windows(elf_, decoded, static_cast<size_t>(at - code.begin()))};
-    if (site.windows.empty()) return leave(address, "too few movable bytes around it");
+    Site site{address, kind, &decoded, possible_windows(elf_, decoded, static_cast<size_t>(at - code.begin()))};
+    if (site.windows.empty()) return refuse("too few movable bytes around it");
     for (const auto& window : site.windows) {
       map_.add_short_jumps(window.start, window.end);
       for (u64 byte = window.start; byte < window.end; ++byte) interesting_.add(byte);
@@ -95,13 +98,15 @@ class Rewriter {
     map_.scan_everything(interesting_);
     SegmentPlan plan = plan_segment(elf_);
     if (!plan.problem.empty()) {
-      for (const auto& site : sites_) leave(site.address, plan.problem);
+      for (const auto& site : sites_) {
+        if (site.kind == kSyscall) leave(site.address, plan.problem);
+      }
       return;
     }
     file_.assign(elf_.bytes().begin(), elf_.bytes().end());
     std::vector<u8> trampolines;
     for (auto& site : sites_) rewrite_site(site, plan.address + plan.header_space, trampolines);
-    if (report_.rewritten.empty()) return file_.clear();
+    if (trampolines.empty()) return file_.clear();
     file_ = add_segment(elf_, plan, std::move(file_), trampolines);
     report_.trampolines_address = plan.address;
     report_.trampolines_size = plan.header_space + trampolines.size();
@@ -123,18 +128,20 @@ class Rewriter {
         reason = "its neighbours belong to another site";
         continue;
       }
-      trampolines.resize(align_up(trampolines.size(), kTrampolineAlignment), 0xcc);
-      auto code = make_trampoline(elf_, *site.function, window, base + trampolines.size());
-      if (code.empty() || !patch(window, site.address, base + trampolines.size())) {
+      u64 at = align_up(trampolines.size(), kTrampolineAlignment);
+      auto code = make_trampoline(elf_, *site.function, window, base + at);
+      if (code.empty() || !patch(window, site.address, base + at)) {
         reason = "the trampoline is out of reach";
         continue;
       }
+      trampolines.resize(at, 0xcc);
       trampolines.insert(trampolines.end(), code.begin(), code.end());
       used_until_ = window.end;
-      report_.rewritten.push_back(site.address);
+      if (site.kind == kSyscall) report_.rewritten.push_back(site.address);
+      else ++report_.cpuid_rewritten;
       return;
     }
-    leave(site.address, reason);
+    if (site.kind == kSyscall) leave(site.address, reason);
   }
 
   // Puts the jump in place of the window; bytes that are left over trap if they are ever reached.
@@ -159,18 +166,17 @@ class Rewriter {
   u64 used_until_ = 0;  // sites come in ascending order
 };
 
-bool has_site_bytes(const ElfView& elf) {
-  static constexpr u8 kSyscallBytes[] = {0x0f, 0x05};
+bool has_bytes(const ElfView& elf, std::initializer_list<u8> bytes) {
   return std::any_of(elf.segments().begin(), elf.segments().end(), [&](const Elf64_Phdr& segment) {
     return segment.p_type == PT_LOAD && (segment.p_flags & PF_X) &&
-           memmem(elf.contents(segment).data(), segment.p_filesz, kSyscallBytes, 2) != nullptr;
+           memmem(elf.contents(segment).data(), segment.p_filesz, bytes.begin(), bytes.size()) != nullptr;
   });
 }
 
 }  // namespace
 
 RewriteResult rewrite_system_calls(const ElfView& elf) {
-  if (!has_site_bytes(elf)) return {};
+  if (!has_bytes(elf, {0x0f, kSyscallByte}) && !has_bytes(elf, {0x0f, kCpuidByte})) return {};
   return Rewriter(elf).run();
 }
 

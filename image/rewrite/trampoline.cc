@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "abi/nub_abi.h"
+
 namespace husk::image {
 namespace {
 
@@ -130,13 +132,14 @@ std::vector<u8> make_trampoline(const ElfView& elf, const DecodedFunction& funct
   const Instruction& site = code[window.site];
   Emitter out(at);
   for (size_t i = window.first; i < window.site; ++i) displace(elf, code[i], out);
-  out.bytes({0x48, 0x8d, 0x0d});  // lea return(%rip), %rcx
+  const bool is_cpuid = site.mnemonic_class == kCpuid;
+  out.bytes({0x48, 0x8d, static_cast<u8>(is_cpuid ? 0x15 : 0x0d)});  // lea return(%rip), %rdx or %rcx
   size_t return_field = out.size();
   out.distance(site.end());
-  out.bytes({0x65, 0xff, 0x24, 0x25, 0, 0, 0, 0});  // jmp *%gs:0
+  out.bytes({0x65, 0xff, 0x24, 0x25, static_cast<u8>(is_cpuid ? HUSK_VCPU_CPUID_ENTRY : HUSK_VCPU_SYSCALL_ENTRY), 0, 0, 0});  // jmp *%gs:entry
   if (window.site_stays(site.address)) return out.ok() ? out.code() : std::vector<u8>{};
 
-  out.bytes({0x0f, 0x05});  // for restarts at return - 2
+  if (!is_cpuid) out.bytes({0x0f, 0x05});  // for restarts at return - 2
   out.patch_distance(return_field, out.here());
   for (size_t i = window.site + 1; i < window.last; ++i) displace(elf, code[i], out);
   out.jump(window.end);

@@ -3,8 +3,9 @@
 // Places are as random as on x86-64 Linux: 28 bits of pages for program, mmap area and interpreter, 22 for the stack, 18 for brk.
 #include "kernel/linux/exec.h"
 
+#include "kernel/cpuid.h"
+
 #include <asm/hwcap2.h>
-#include <cpuid.h>
 #include <elf.h>
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -128,13 +129,11 @@ Result<void> map_program(Process& process, const Program& program) {
 }
 
 Result<Vec<AuxiliaryEntry>> auxiliary_entries(const Process& process, const ElfImage& elf) {
-  u32 eax, ebx, ecx, edx = 0;
-  __cpuid(1, eax, ebx, ecx, edx);
   const ImageLayout& layout = process.layout;
   const Credentials& who = process.credentials;
   const AuxiliaryEntry entries[] = {
       {AT_SYSINFO_EHDR, layout.vdso},
-      {AT_HWCAP, edx},
+      {AT_HWCAP, cpuid(1).edx},
       {AT_PAGESZ, kPageSize},
       {AT_CLKTCK, 100},
       {AT_PHDR, elf.program_headers_address + layout.load_bias},

@@ -145,6 +145,30 @@ kernel_trapped_syscall_entry:
         SERVE_SYSCALL
         .size kernel_trapped_syscall_entry, . - kernel_trapped_syscall_entry
 
+// CPUID of the program, rewritten: rdx = return address, eax and ecx as for the instruction; rbx is free.
+        .balign 64
+        .globl kernel_cpuid_entry
+        .type kernel_cpuid_entry, @function
+kernel_cpuid_entry:
+        movq $0, %gs:HUSK_VCPU_INTERRUPTS_ENABLED
+        mov %rsp, %rbx
+        mov %gs:HUSK_CPU_KERNEL_STACK, %rsp
+        lea -(HUSK_FRAME_SIZE - HUSK_FRAME_RSP)(%rsp), %rsp
+        mov %rbx, (%rsp)
+        pushfq                          // lands in the frame's rflags
+        lea -HUSK_FRAME_RFLAGS(%rsp), %rsp
+        mov %rdx, HUSK_FRAME_RIP(%rsp)
+        mov %rax, HUSK_FRAME_RAX(%rsp)
+        mov %rcx, HUSK_FRAME_RCX(%rsp)
+        STORE_OTHERS %rsp
+        movq $-1, HUSK_FRAME_ORIG_RAX(%rsp)
+        movq $-1, HUSK_FRAME_VECTOR(%rsp)
+        RESET_FLAGS
+        mov %rsp, %rdi
+        call husk_cpuid_from_program
+        jmp kernel_exit_full
+        .size kernel_cpuid_entry, . - kernel_cpuid_entry
+
 // --- the return path ----------------------------------------------------------------------------------------
         .balign 64
         .globl kernel_exit_begin, kernel_exit_end

@@ -1,8 +1,8 @@
 // XSAVE and FSGSBASE. Intel SDM 1 §13 (XSAVE), §13.4 (layout of the area); standard format, as signal frames have it.
-#include <cpuid.h>
 #include <string.h>
 
 #include "base/panic.h"
+#include "kernel/cpuid.h"
 #include "kernel/sched/program_state.h"
 #include "kernel/sched/sched.h"
 
@@ -31,10 +31,9 @@ u64 enabled_components() {
 u32 size_of(u64 mask) {
   u32 end = kLegacySize + kHeaderSize;
   for (u32 i = 2; i < 63; ++i) {
-    u32 size, offset, c, d;
     if (!(mask & (u64{1} << i))) continue;
-    __cpuid_count(0xd, i, size, offset, c, d);
-    if (offset + size > end) end = offset + size;
+    CpuidResult component = cpuid(0xd, i);
+    if (component.ebx + component.eax > end) end = component.ebx + component.eax;
   }
   return end;
 }
@@ -46,11 +45,9 @@ void restore(const u8* area) {
 }  // namespace
 
 void detect_vector_state() {
-  u32 a, b, c, d;
   vector.mask = enabled_components() & ~kAmx;
   vector.size = size_of(vector.mask);
-  __cpuid_count(0xd, 1, a, b, c, d);
-  vector.optimised = a & 1;
+  vector.optimised = cpuid(0xd, 1).eax & 1;
 }
 
 u32 xsave_size() { return vector.size; }

@@ -3,6 +3,7 @@
 
 #include "base/format.h"
 #include "base/panic.h"
+#include "kernel/cpuid.h"
 #include "kernel/log.h"
 #include "kernel/mem/user_copy.h"
 #include "kernel/sched/sched.h"
@@ -10,6 +11,7 @@
 extern "C" {
 [[noreturn]] void husk_enter_program(husk::TrapFrame* frame);
 void kernel_syscall_entry();
+void kernel_cpuid_entry();
 }
 
 namespace husk::sched {
@@ -44,6 +46,7 @@ void set_syscall_table(const SyscallFunction* table) {
   scratch_word(HUSK_CPU_DISPATCH) = reinterpret_cast<u64>(table);
   set_word_calls(no_word_calls);
   this_cpu().shared->syscall_entry = reinterpret_cast<u64>(&kernel_syscall_entry);
+  this_cpu().shared->cpuid_entry = reinterpret_cast<u64>(&kernel_cpuid_entry);
 }
 
 void set_word_calls(const WordCalls& calls) { scratch_word(HUSK_CPU_WORD_CALLS) = reinterpret_cast<u64>(&calls); }
@@ -55,6 +58,14 @@ void set_call_word(u32 index, u64 value) {
 void enter_program() { husk_enter_program(current()->frame()); }
 
 extern "C" {
+
+void husk_cpuid_from_program(TrapFrame& frame) {
+  CpuidResult result = cpuid(static_cast<u32>(frame.rax), static_cast<u32>(frame.rcx));
+  frame.rax = result.eax;
+  frame.rbx = result.ebx;
+  frame.rcx = result.ecx;
+  frame.rdx = result.edx;
+}
 
 // `frame` is the top of the current thread's stack.
 void husk_upcall_from_program(TrapFrame& frame) {

@@ -45,10 +45,10 @@ void GuestMemory::add_file_with_huge_start(u64 start, u64 size, int fd) {
   u64 whole = std::max(size, kHugePageSize), copied = std::min(size, kHugePageSize);
   u8* host = reserve_aligned(whole);
   add(start, whole, host, false);
+  regions_.back().writable_for_kvm = kHugePageSize;
   if (mprotect(host, kHugePageSize, PROT_READ | PROT_WRITE) != 0) throw_errno("reserving memory for the image");
   madvise(host, kHugePageSize, MADV_HUGEPAGE);
   if (pread(fd, host, copied, 0) != static_cast<ssize_t>(copied)) throw_errno("reading the image");
-  if (mprotect(host, kHugePageSize, PROT_READ) != 0) throw_errno("protecting the image");
   if (size <= kHugePageSize) return;
   void* rest = mmap(host + kHugePageSize, size - kHugePageSize, PROT_READ, MAP_SHARED | MAP_FIXED, fd, kHugePageSize);
   if (rest == MAP_FAILED) throw_errno("mapping the image");

@@ -35,14 +35,20 @@ Vm::Vm(const char* kvm_path) : kvm_(open(kvm_path, O_RDWR | O_CLOEXEC)) {
 
 void Vm::install_memory() {
   u32 slot = 0;
-  for (const GuestMemory::Region& region : memory_.regions()) {
+  auto install = [&](const GuestMemory::Region& region, u64 from, u64 to, u32 flags) {
+    if (from == to) return;
     kvm_userspace_memory_region request{};
     request.slot = slot++;
-    request.flags = region.writable ? 0 : KVM_MEM_READONLY;
-    request.guest_phys_addr = region.start;
-    request.memory_size = align_up(region.size, kPageSize);
-    request.userspace_addr = reinterpret_cast<u64>(region.host);
+    request.flags = flags;
+    request.guest_phys_addr = region.start + from;
+    request.memory_size = align_up(to - from, kPageSize);
+    request.userspace_addr = reinterpret_cast<u64>(region.host + from);
     if (ioctl(vm_.get(), KVM_SET_USER_MEMORY_REGION, &request) != 0) throw_errno("giving memory to the virtual machine");
+  };
+  for (const GuestMemory::Region& region : memory_.regions()) {
+    u64 writable = region.writable ? region.size : region.writable_for_kvm;
+    install(region, 0, writable, 0);
+    install(region, writable, region.size, KVM_MEM_READONLY);
   }
 }
 
