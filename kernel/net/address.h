@@ -9,7 +9,7 @@ namespace husk::net {
 
 struct IpAddress {
   u8 bytes[16] = {};  // network order
-  bool operator==(const IpAddress&) const = default;
+  bool operator==(const IpAddress& other) const { return ((word(0) ^ other.word(0)) | (word(8) ^ other.word(8))) == 0; }
 
   static constexpr IpAddress v4(u8 a, u8 b, u8 c, u8 d) { return {{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d}}; }
   static IpAddress v4(const void* network_order) {
@@ -22,14 +22,19 @@ struct IpAddress {
     memcpy(result.bytes, network_order, 16);
     return result;
   }
-  bool is_v4() const { return memcmp(bytes, v4(0, 0, 0, 0).bytes, 12) == 0; }
+  bool is_v4() const { return word(0) == 0 && static_cast<u32>(word(8)) == 0xffff0000; }
   const u8* v4_bytes() const { return bytes + 12; }
-  bool is_any() const { return *this == IpAddress{} || *this == v4(0, 0, 0, 0); }  // of its family
+  bool is_any() const { return word(0) == 0 && (word(8) == 0 || word(8) == 0xffff0000); }  // of its family
   bool is_loopback() const;
   bool is_multicast() const;
   bool is_link_local() const;  // 169.254/16, fe80::/10
   bool is_limited_broadcast() const { return *this == v4(255, 255, 255, 255); }
   bool in_network(const IpAddress& network, u32 prefix_bits) const;  // prefix_bits of its own family: 0..32 or 0..128
+  u64 word(u32 at) const {                                           // 8 bytes as they stand in memory: for comparing and hashing
+    u64 value;
+    __builtin_memcpy(&value, bytes + at, 8);
+    return value;
+  }
 };
 
 struct Endpoint {
