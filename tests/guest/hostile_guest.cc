@@ -146,7 +146,8 @@ struct Queue {
   u64 device, descriptors, available, used;
   u32 index, size;
 };
-Queue queues[8];
+Queue queues[9];
+u32 device_count() { return info->window_count - 1; }  // consoles, entropy, network
 
 // As a driver should, into the arena: a page each for descriptors, available ring and used ring.
 void set_up(Queue& queue, u32 device, u32 index, u64 place) {
@@ -174,9 +175,9 @@ void run_device(u32 device) {
 }
 u32 set_up_all() {
   u32 count = 0;
-  for (u32 device = 0; device < 4; ++device) {
+  for (u32 device = 0; device < device_count(); ++device) {
     start(device);
-    for (u32 index = 0; index < (device < 3 ? 2 : 1); ++index, ++count) set_up(queues[count], device, index, arena() + count * 4 * kPageSize);
+    for (u32 index = 0; index < (device == 3 ? 1 : 2); ++index, ++count) set_up(queues[count], device, index, arena() + count * 4 * kPageSize);
     run_device(device);
   }
   return count;
@@ -242,7 +243,7 @@ void batches() {
     auto& batch = direct<volatile MonitorBatch>(page);
     batch.count = static_cast<u32>(chance(4) ? any_value() : below(kMonitorBatchMax));
     for (auto& access : batch.accesses) {
-      u32 offset = static_cast<u32>(below(4) * kVirtioMmioStride) + kRegisters[below(sizeof(kRegisters) / sizeof(u32))];
+      u32 offset = static_cast<u32>(below(device_count()) * kVirtioMmioStride) + kRegisters[below(sizeof(kRegisters) / sizeof(u32))];
       access.offset = (chance(20) ? static_cast<u32>(any_value()) : offset) | (chance(3) ? kMonitorBatchRead : 0);
       access.value = static_cast<u32>(any_value());
     }

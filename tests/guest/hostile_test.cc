@@ -1,10 +1,13 @@
 // Runs the hostile micro-guest (hostile_guest.cc) under the whole monitor, with sanitizers and pipes for streams. Label "guest".
 //
 // Every machine must end by itself within its time: with the guest's own status, or with 125 and one line that says what the guest did.
+#include <errno.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <condition_variable>
@@ -88,6 +91,40 @@ class Watchdog {
   std::thread thread_;
 };
 
+// The other end of the network device: sends back what comes, with a TAP interface's header before it, and often something more.
+class Echo {
+ public:
+  Echo() {
+    int fds[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) != 0) abort();
+    guests_ = vmm::FileDescriptor(fds[0]);
+    ours_ = vmm::FileDescriptor(fds[1]);
+    thread_ = std::thread([this] { answer(); });
+  }
+  ~Echo() {
+    shutdown(ours_.get(), SHUT_RDWR);
+    thread_.join();
+  }
+  int fd() const { return guests_.get(); }
+
+ private:
+  void answer() {
+    std::vector<char> frame(1 << 17);
+    u32 count = 0;
+    for (;;) {
+      pollfd ready{ours_.get(), POLLIN, 0};
+      if (poll(&ready, 1, 1) > 0) {
+        ssize_t size = read(ours_.get(), frame.data(), frame.size());
+        if (size == 0 || (size < 0 && errno != EAGAIN)) return;
+        if (size > 0) (void)!write(ours_.get(), frame.data(), static_cast<size_t>(size));
+      }
+      (void)!write(ours_.get(), frame.data(), ++count * 977 % 66000);
+    }
+  }
+  vmm::FileDescriptor guests_, ours_;
+  std::thread thread_;
+};
+
 struct Outcome {
   vmm::MonitorResult result;
   std::string output;
@@ -103,6 +140,7 @@ Outcome run_guest(const std::string& program) {
   if (write(file.get(), image().data(), image().size()) != static_cast<ssize_t>(image().size())) abort();
   Drain out, error;
   Watchdog watchdog;
+  Echo echo;
   vmm::MonitorOptions options;
   options.image_path = "/proc/self/fd/" + std::to_string(file.get());
   options.memory_size = kRam;
@@ -111,6 +149,7 @@ Outcome run_guest(const std::string& program) {
   options.stdout_fd = out.fd();
   options.stderr_fd = error.fd();
   options.life_fd = watchdog.fd();
+  options.network = vmm::NetworkDevice{.fd = echo.fd(), .vnet_header = true, .mac = {2, 0, 0, 0, 0, 1}, .mtu = 1500, .pcap_fd = -1};
   Outcome outcome;
   outcome.result = vmm::Monitor().run(options);
   outcome.output = out.text();  // the monitor and its duplicate of the pipe are gone
