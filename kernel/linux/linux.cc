@@ -10,6 +10,7 @@
 #include "kernel/linux/exec.h"
 #include "kernel/linux/hooks.h"
 #include "kernel/linux/machine_name.h"
+#include "kernel/linux/network.h"
 #include "kernel/linux/task.h"
 #include "kernel/linux/vdso.h"
 #include "kernel/log.h"
@@ -166,6 +167,7 @@ void run_program(void*) {
   Program* program = new (std::nothrow) Program;  // large; kept off the kernel stack
   if (program == nullptr) end_machine(kCannotExecute, 0);
   FileContext& context = current_file_context();
+  write_network_files();
   if (!enter_directory(context, machine.configuration.directory).ok()) end_machine(kCannotExecute, 0);
   Result<void> result = collect_strings(*program, machine.configuration);
   if (result.ok()) result = prepare_program(*program, context.working_directory, machine.configuration.program);
@@ -234,6 +236,7 @@ void start_init(vfs::Tree& root_tree, Ref<vfs::File> standard_input, Ref<vfs::Fi
 }
 
 void end_machine(u32 status, u32 signal) {
+  network_finish();
   const Counters counters = syscall_counters();
   abi::ExitRecord record = {};
   record.status = status;
