@@ -10,6 +10,7 @@
 #include "kernel/drivers/devices.h"
 #include "kernel/fs/file_systems.h"
 #include "kernel/linux/linux.h"
+#include "kernel/linux/network.h"
 #include "kernel/log.h"
 #include "kernel/mem/frames.h"
 #include "kernel/random.h"
@@ -116,6 +117,15 @@ Result<Owned<vfs::Tree>> mount_all(const abi::BootInfo& info, const StandardFile
   return tree;
 }
 
+// --- network -----------------------------------------------------------------------------------------------------
+
+class NetworkDevice final : public linux::LazyNetDevice {
+ public:
+  Result<packet::NetDevice*> start() override { return drivers::start_network_device(); }
+  void want_events() override {}  // the driver sees to that whenever it was polled in vain
+};
+constinit NetworkDevice network_device;
+
 // --- the first thread -------------------------------------------------------------------------------------------
 
 Result<void> start_program(const abi::BootInfo& info) {
@@ -155,6 +165,7 @@ extern "C" [[noreturn]] void husk_main(const abi::BootInfo& info) {
   set_crash_sink(send_crash);
   if (drivers::has_control_console()) set_log_sink(send_log_line);
   linux::init(info, start_tsc, linux::decode_configuration(configuration_bytes));
+  if (drivers::has_network_device()) linux::init_network(&network_device);
   auto first = sched::Thread::create(boot_thread, const_cast<abi::BootInfo*>(&info));
   if (!first.ok()) HUSK_PANIC("no memory for the first thread");
   sched::start(first.release());
