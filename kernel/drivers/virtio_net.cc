@@ -54,7 +54,7 @@ u16 queue_size(const virtio::Transport& transport, u32 queue) {
 }
 
 // The queue's memory comes zeroed and lives for ever.
-Result<Owned<Virtqueue>> make_queue(u16 size, bool event_index) {
+[[gnu::cold]] Result<Owned<Virtqueue>> make_queue(u16 size, bool event_index) {
   unsigned order = static_cast<unsigned>(std::bit_width((align_up(Virtqueue::memory_size(size), kPageSize) >> kPageShift) - 1));
   PhysAddr memory = TRY(mem::allocate_frames(order, mem::Zeroed::yes));
   auto queue = Virtqueue::create(size, mem::direct(memory), memory, event_index);

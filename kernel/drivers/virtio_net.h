@@ -21,7 +21,7 @@ class VirtioNet final : public packet::NetDevice {
   static constexpr u16 kBuffersAtFirst = 16;
 
   // Starts the device: it receives from now on. ENODEV: not usable; EIO: it refused; ENOMEM. It lives for ever: so does the queues' memory.
-  static Result<Owned<VirtioNet>> create(Owned<virtio::Transport> transport);
+  [[gnu::cold]] static Result<Owned<VirtioNet>> create(Owned<virtio::Transport> transport);
 
   const Properties& properties() const override { return properties_; }
   packet::PacketPtr receive() override;
@@ -41,8 +41,8 @@ class VirtioNet final : public packet::NetDevice {
  private:
   using Buffer = packet::Buffer;
   explicit VirtioNet(Owned<virtio::Transport> transport) : transport_(std::move(transport)) {}
-  Result<void> make_queues(bool event_index);
-  void choose_buffers();
+  [[gnu::cold]] Result<void> make_queues(bool event_index);
+  [[gnu::cold]] void choose_buffers();
 
   // --- receive
   struct Received {
@@ -52,8 +52,8 @@ class VirtioNet final : public packet::NetDevice {
   bool take(Received* received);
   packet::PacketPtr assemble(Received first);
   bool describe(packet::Packet& packet, const abi::virtio::NetHeader& header);
-  void drop(Received& received, u32 more);
-  void drop(packet::Packet& packet);
+  [[gnu::cold]] void drop(Received& received, u32 more);
+  [[gnu::cold]] void drop(packet::Packet& packet);
   bool offer(Ref<Buffer> buffer);
   void refill();
   void grow();
@@ -65,7 +65,7 @@ class VirtioNet final : public packet::NetDevice {
   void refuse();
   void reclaim();
 
-  void check_queues();
+  [[gnu::cold]] void check_queues();
 
   Owned<virtio::Transport> transport_;
   Owned<virtio::Virtqueue> receive_, transmit_;

@@ -32,7 +32,7 @@ class Virtqueue {
  public:
   static constexpr u64 memory_size(u16 size) { return used_offset(size) + abi::virtio::used_ring_size(size); }
   // `memory`: memory_size(size) zeroed bytes, aligned to 16, at guest-physical `physical`; it outlives the queue.
-  static Result<Owned<Virtqueue>> create(u16 size, u8* memory, PhysAddr physical, bool event_index);
+  [[gnu::cold]] static Result<Owned<Virtqueue>> create(u16 size, u8* memory, PhysAddr physical, bool event_index);
 
   u16 size() const { return size_; }
   u16 free_descriptors() const { return free_count_; }
