@@ -1,0 +1,14 @@
+// The jail of the user-mode network's process: empty root, unprivileged user, no capabilities, and system calls for internet sockets only.
+//
+// libslirp reads /etc/resolv.conf while it runs, to find the name server. Nothing can be opened in the jail: whatever is "opened" is a copy
+// of the descriptor of that file, taken at the start, which the handler of SIGSYS hands out.
+#pragma once
+
+#include <sys/types.h>
+
+namespace husk::vmm::net {
+
+// For the only thread, whose parent this is: without it, it ends. Throws MonitorError. Afterwards a forbidden call, and a crash, end the process with one line on stderr.
+void enter_user_jail(pid_t parent);
+
+}  // namespace husk::vmm::net
