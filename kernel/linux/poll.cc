@@ -236,6 +236,7 @@ HUSK_SYSCALL(epoll_ctl, int epoll_fd, int operation, int fd, u64 event_at) {
   if (operation != kRemove) TRY(mem::copy_from_user(&event, event_at, sizeof(event)));
   auto any = TRY(io_file(epoll_fd));
   auto target = TRY(io_file(fd));
+  if (target->wait_queue() == nullptr) return Error(EPERM);
   if (any == target || any->kind != vfs::File::Kind::epoll) return Error(EINVAL);
   vfs::EpollEvent wanted{event.events, event.data};
   switch (operation) {

@@ -16,15 +16,12 @@
 #include "kernel/linux/dispatch.h"
 #include "kernel/linux/error_names.h"
 #include "kernel/linux/task.h"
+#include "kernel/linux/trace_line.h"
 #include "kernel/mem/user_copy.h"
 
 namespace husk::linux {
 namespace {
 
-struct FlagName {
-  u64 bit;
-  const char* name;
-};
 constexpr FlagName kOpenFlags[] = {{O_CREAT, "O_CREAT"},         {O_EXCL, "O_EXCL"},         {O_TRUNC, "O_TRUNC"},
                                    {O_APPEND, "O_APPEND"},       {O_NONBLOCK, "O_NONBLOCK"}, {O_CLOEXEC, "O_CLOEXEC"},
                                    {O_DIRECTORY, "O_DIRECTORY"}, {O_NOFOLLOW, "O_NOFOLLOW"}, {0x200000, "O_PATH"}};
@@ -34,54 +31,6 @@ constexpr FlagName kMapFlags[] = {{MAP_SHARED, "MAP_SHARED"},       {MAP_PRIVATE
                                   {MAP_DENYWRITE, "MAP_DENYWRITE"}, {MAP_POPULATE, "MAP_POPULATE"},   {MAP_FIXED_NOREPLACE, "MAP_FIXED_NOREPLACE"}};
 constexpr const char* kFutexOperations[] = {"WAIT",    "WAKE",      "FD",         "REQUEUE",     "CMP_REQUEUE", "WAKE_OP",
                                             "LOCK_PI", "UNLOCK_PI", "TRYLOCK_PI", "WAIT_BITSET", "WAKE_BITSET"};
-
-// One line of text of limited length.
-class Line {
- public:
-  [[gnu::format(printf, 2, 3)]] void add(const char* format, ...) {
-    va_list arguments;
-    va_start(arguments, format);
-    size_t wanted = format_to_v(text_ + size_, sizeof(text_) - size_, format, arguments);
-    va_end(arguments);
-    size_ = size_ + wanted < sizeof(text_) ? size_ + wanted : sizeof(text_) - 1;
-  }
-  void add_flags(u64 value, std::span<const FlagName> names, const char* first) {
-    const char* separator = first;
-    for (const FlagName& flag : names) {
-      if ((value & flag.bit) != flag.bit) continue;
-      add("%s%s", separator, flag.name);
-      separator = "|";
-      value &= ~flag.bit;
-    }
-    if (value != 0 || (*separator == '\0')) add("%s%#lx", separator, value);
-  }
-  void add_quoted(const u8* bytes, size_t size, bool more) {
-    add("\"");
-    for (size_t i = 0; i < size; ++i) {
-      u8 c = bytes[i];
-      if (c == '\n') add("\\n");
-      else if (c == '"' || c == '\\') add("\\%c", c);
-      else if (c >= ' ' && c < 0x7f) add("%c", c);
-      else add("\\x%02x", c);
-    }
-    add(more ? "\"..." : "\"");
-  }
-  std::span<const u8> bytes() const { return {reinterpret_cast<const u8*>(text_), size_}; }
-
- private:
-  char text_[400];
-  size_t size_ = 0;
-};
-
-constexpr size_t kShown = 32;
-
-void add_buffer(Line& line, u64 address, u64 size) {
-  u8 bytes[kShown];
-  size_t wanted = size < kShown ? size : kShown;
-  size_t got = mem::copy_from_user_partial(bytes, address, wanted);
-  if (got < wanted) return line.add("%#lx", address);
-  line.add_quoted(bytes, got, size > kShown);
-}
 
 void add_string(Line& line, u64 address) {
   u8 bytes[128];
@@ -111,7 +60,8 @@ void add_futex(Line& line, u64 operation) {
   if ((operation & 256) != 0) line.add("|FUTEX_CLOCK_REALTIME");
 }
 
-void add_argument(Line& line, char kind, u64 value, u64 next, i64 result, bool after) {
+void add_argument(Line& line, char kind, u64 value, u64 previous, u64 next, i64 result, bool after) {
+  if (add_socket_argument(line, kind, value, previous, next, result, after)) return;
   switch (kind) {
     case 'd':
       if (static_cast<int>(value) == AT_FDCWD) return line.add("AT_FDCWD");
@@ -145,7 +95,7 @@ void add_call(Line& line, const SyscallText* entry, u64 number, const u64* argum
   line.add("%s(", entry->name);
   for (size_t i = 0; i < 6 && entry->arguments[i] != '\0' && entry->arguments[i] != '>'; ++i) {
     if (i != 0) line.add(", ");
-    add_argument(line, entry->arguments[i], arguments[i], i < 5 ? arguments[i + 1] : 0, result, after);
+    add_argument(line, entry->arguments[i], arguments[i], i > 0 ? arguments[i - 1] : 0, i < 5 ? arguments[i + 1] : 0, result, after);
   }
 }
 

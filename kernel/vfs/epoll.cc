@@ -13,7 +13,8 @@ namespace {
 
 constexpr u32 kExclusive = 1u << 28, kOneShot = 1u << 30, kEdge = 1u << 31;
 constexpr u32 kAlways = kErr | kHup, kFlags = 0xfu << 28;
-constexpr int kNestingMax = 5;
+constexpr u32 kWithExclusive = kIn | kOut | kErr | kHup | kEdge | kExclusive | 1u << 29;
+constexpr int kNestingMax = 4;
 
 class EpollFile;
 
@@ -22,7 +23,8 @@ struct Item final : sched::Waiter, CloseWatcher, ListNode<ReadyTag> {
   Item(EpollFile& item_epoll, File& item_file, int fd, const EpollEvent& event) : epoll(item_epoll), file(item_file), descriptor(fd), wanted(event) {}
   void notify(u32 events) override;
   void file_closed() override;
-  u32 events_now() { return spent ? 0 : file.poll_events() & ((wanted.events & ~kFlags) | kAlways); }
+  u32 events_now() { return spent ? 0 : with_synonyms(file.poll_events()) & mask(); }
+  u32 mask() const { return (wanted.events & ~kFlags) | kAlways; }
   bool is_ready() const { return ListNode<ReadyTag>::is_linked(); }
 
   EpollFile& epoll;
@@ -70,19 +72,27 @@ class EpollFile final : public File {
       ready_.push_back(&item);
       ++ready_count_;
     }
-    queue_.wake_one(kIn);
+    sleepers_.wake_one(kIn);
+    queue_.wake_all(kIn);
   }
   void remove(Item& item);
   Result<size_t> wait(EpollEvent* events, size_t maximum, u64 deadline_ns);
-  // Does watching lead from here to `other`, or too deep?
-  bool leads_to(const File& other, int depth) const {
-    if (this == &other || depth > kNestingMax) return true;
+  // How many epolls lie below this one, and whether `other` is among them: more than kNestingMax then.
+  int depth_below(const File& other) const {
+    int depth = 0;
     for (const Item* item : items_) {
       for (; item != nullptr; item = item->next) {
-        if (item->file.kind == Kind::epoll && static_cast<const EpollFile&>(item->file).leads_to(other, depth + 1)) return true;
+        if (item->file.kind != Kind::epoll) continue;
+        if (&item->file == &other) return kNestingMax + 1;
+        depth = std::max(depth, 1 + static_cast<const EpollFile&>(item->file).depth_below(other));
       }
     }
-    return false;
+    return depth;
+  }
+  int depth_above() {
+    int depth = 0;
+    for (CloseWatcher& watcher : close_watchers) depth = std::max(depth, 1 + static_cast<Item&>(watcher).epoll.depth_above());
+    return depth;
   }
 
  private:
@@ -95,13 +105,13 @@ class EpollFile final : public File {
   Vec<Item*> items_;  // by descriptor number
   List<Item, ReadyTag> ready_;
   size_t ready_count_ = 0;
-  sched::WaitQueue queue_;
+  sched::WaitQueue sleepers_;  // threads in epoll_wait(2): one is woken for an event
+  sched::WaitQueue queue_;     // who polls this file
   Stat stat_;
 };
 
 void Item::notify(u32 events) {
-  u32 mask = (wanted.events & ~kFlags) | kAlways;
-  if (!spent && (events == 0 || (events & mask) != 0)) epoll.make_ready(*this);
+  if (!spent && (events == 0 || (with_synonyms(events) & mask()) != 0)) epoll.make_ready(*this);
 }
 void Item::file_closed() { epoll.remove(*this); }
 
@@ -143,7 +153,7 @@ size_t EpollFile::collect(EpollEvent* events, size_t maximum) {
       ++ready_count_;
     }
   }
-  if (count > 0 && ready_count_ > 0) queue_.wake_one(kIn);  // something is left for another thread
+  if (count > 0 && ready_count_ > 0) sleepers_.wake_one(kIn);  // something is left for another thread
   return count;
 }
 
@@ -166,7 +176,7 @@ Result<size_t> EpollFile::wait(EpollEvent* events, size_t maximum, u64 deadline_
     sched::Wake wake;
     {
       EpollSleeper sleeper;
-      queue_.add_exclusive(&sleeper);
+      sleepers_.add_exclusive(&sleeper);
       sched::prepare_to_block();
       wake = sched::block(deadline_ns, sched::Interruptible::yes);
     }
@@ -193,10 +203,9 @@ Result<void> epoll_add(File& file, int descriptor, Ref<File> target, const Epoll
   EpollFile* epoll = TRY(as_epoll(file));
   if (target->wait_queue() == nullptr) return Error(EPERM);
   if (target.get() == &file || descriptor < 0) return Error(EINVAL);
-  if (target->kind == File::Kind::epoll) {
-    if ((event.events & kExclusive) != 0) return Error(EINVAL);
-    if (static_cast<EpollFile&>(*target).leads_to(file, 1)) return Error(ELOOP);
-  }
+  const bool nested = target->kind == File::Kind::epoll;
+  if ((event.events & kExclusive) != 0 && (nested || (event.events & ~kWithExclusive) != 0)) return Error(EINVAL);
+  if (nested && static_cast<EpollFile&>(*target).depth_below(file) + 1 + epoll->depth_above() > kNestingMax) return Error(ELOOP);
   if (epoll->find(descriptor, *target) != nullptr) return Error(EEXIST);
   return epoll->add(descriptor, *target, event);
 }

@@ -22,8 +22,11 @@ enum Events : u32 {
   kErr = 0x008,
   kHup = 0x010,
   kInvalid = 0x020,
+  kInNormal = 0x040,  // synonyms, which files need not give: with_synonyms()
+  kOutNormal = 0x100,
   kReadHup = 0x2000,
 };
+constexpr u32 with_synonyms(u32 events) { return events | ((events & kIn) != 0 ? u32{kInNormal} : 0) | ((events & kOut) != 0 ? u32{kOutNormal} : 0); }
 
 struct DirectoryEntry {
   u64 inode;

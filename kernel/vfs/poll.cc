@@ -7,14 +7,19 @@ namespace {
 
 class ThreadWaiter final : public sched::Waiter {
  public:
-  explicit ThreadWaiter(sched::Thread* thread) : thread_(thread) {}
-  ThreadWaiter(ThreadWaiter&& other) noexcept : thread_(other.thread_) {}
+  explicit ThreadWaiter(u32 events) : events_(events) {}
+  ThreadWaiter(ThreadWaiter&& other) noexcept : events_(other.events_) {}  // only while in no queue
   ~ThreadWaiter() { sched::WaitQueue::remove(this); }
-  void notify(u32) override { sched::wake(thread_); }
+  void notify(u32 events) override {
+    if (events == 0 || (with_synonyms(events) & events_) != 0) sched::wake(thread_);
+  }
 
  private:
-  sched::Thread* thread_;
+  sched::Thread* thread_ = sched::current();
+  u32 events_;
 };
+
+constexpr u32 kAlways = kErr | kHup | kInvalid;
 
 size_t check(PollItem* items, size_t count) {
   size_t ready = 0;
@@ -24,7 +29,7 @@ size_t check(PollItem* items, size_t count) {
       ready += item.result != 0 ? 1 : 0;  // the caller's: kInvalid
       continue;
     }
-    item.result = item.file->poll_events() & (item.events | kErr | kHup | kInvalid);
+    item.result = with_synonyms(item.file->poll_events()) & (item.events | kAlways);
     ready += item.result != 0 ? 1 : 0;
   }
   return ready;
@@ -39,7 +44,7 @@ Result<size_t> poll(PollItem* items, size_t count, u64 deadline_ns) {
   for (size_t i = 0; i < count; ++i) {
     sched::WaitQueue* queue = items[i].file ? items[i].file->wait_queue() : nullptr;
     if (queue == nullptr) continue;
-    TRY(waiters.push_back(ThreadWaiter(sched::current())));
+    TRY(waiters.push_back(ThreadWaiter(items[i].events | kAlways)));
     queue->add(&waiters.back());
   }
   for (;;) {

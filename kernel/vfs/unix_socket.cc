@@ -284,7 +284,7 @@ Result<i64> UnixSocket::socket_ioctl(u32 request, u64 argument) {
 }
 
 size_t UnixSocket::bytes_available() {
-  if (is_packets()) return end_->packets.empty() ? 0 : end_->packets.front()->left();
+  if (type == kSocketDatagram) return end_->packets.empty() ? 0 : end_->packets.front()->left();
   size_t sum = 0;
   for (UnixPacket& packet : end_->packets) sum += packet.left();
   return sum;
