@@ -75,6 +75,20 @@ class Packet : public ListNode<PacketTag> {
   // Room for a header in front of the first byte: in the first buffer if it is not shared and has room, else in a new one. ENOMEM.
   Result<u8*> push_front(u32 bytes);
   Result<void> append(Slice slice);  // EMSGSIZE if there are too many
+  // Room behind the last byte that nobody else can see: in the last buffer if it is not shared.
+  u32 tail_room() const {
+    if (count_ == 0 || slices_[count_ - 1].buffer->shared()) return 0;
+    const Slice& last = slices_[count_ - 1];
+    return last.buffer->capacity() - last.offset - last.size;
+  }
+  // Makes the packet longer by at most tail_room() bytes, which the caller writes.
+  u8* extend_back(u32 bytes) {
+    Slice& last = slices_[count_ - 1];
+    u8* end = last.data() + last.size;
+    last.size += bytes;
+    size_ += bytes;
+    return end;
+  }
   // Copies out of the packet; `from` + size must be within it.
   void copy_out(u32 from, void* to, u32 size) const;
   u32 cost() const;  // of all buffers
