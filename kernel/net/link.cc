@@ -36,7 +36,7 @@ void StackState::frame_input(Interface& interface, PacketPtr frame) {
   frame->trim_front(kEthernetSize);
   if (type == wire::kEtherTypeArp) return arp_input(interface, std::move(frame));
   if (type != wire::kEtherTypeIpv4 && type != wire::kEtherTypeIpv6) return;
-  // RFC 1122 §3.3.6: what was sent to all by the link must be sent to a group by IP as well; told by header_size, which has no other use on the way up.
+  // RFC 1122 §3.3.6: what the link sent to all must be for a group in IP as well. Told by header_size, which has no other use on the way up.
   frame->header_size = group ? 1 : 0;
   if (type == wire::kEtherTypeIpv4) return ipv4_input(interface, std::move(frame));
   ipv6_input(interface, std::move(frame));

@@ -68,7 +68,7 @@ class Stack {
  public:
   struct Limits {
     tcp::Tcp::Limits tcp;
-    u32 neighbours = 512, fragments = 64 * kKiB, udp_memory = 4 * kMiB;
+    u32 neighbours = 512, fragments = 256 * kKiB, udp_memory = 4 * kMiB;
     static Limits for_memory(u64 bytes);  // a machine with this much RAM
   };
   // With a loopback interface (index 1, "lo").

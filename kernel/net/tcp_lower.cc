@@ -1,4 +1,5 @@
-// What TCP stands on (tcp::Lower): segments to packets and back, checksums and segmentation by the device or here. RFC 9293 §3.1. Runs for every segment.
+// What TCP stands on (tcp::Lower): segments to packets and back; checksums and segmentation by the device or here. RFC 9293 §3.1.
+// Runs for every segment.
 #include <algorithm>
 
 #include "kernel/net/stack_state.h"
