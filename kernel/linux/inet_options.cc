@@ -223,7 +223,8 @@ Result<size_t> InetSocket::get_option(int level, int option, std::span<u8> out) 
   }
   if (of_v4 && option == IP_MULTICAST_IF) return put_value(out, u32{0});
   if (level == kLevelIp6 && option == IPV6_MULTICAST_IF && domain == kInet6) return put_value(out, multicast_interface_);
-  return get_special(level, option, out);
+  bool known = of_v4 || level == kLevelSocket || level == (is_stream() ? kLevelTcp : kLevelUdp) || domain == kInet6;
+  return known ? get_special(level, option, out) : Error(EOPNOTSUPP);  // as Linux says it
 }
 
 Result<void> InetSocket::set_buffer(int option, u64 size) {

@@ -238,7 +238,10 @@ Result<size_t> InetStream::receive(vfs::SocketMessage& message) {
   if ((wishes & kMessageOutOfBand) != 0) return Error(EINVAL);
   if (listening()) return Error(ENOTCONN);
   const size_t size = message.data->remaining();
-  if (size == 0) return size_t{0};
+  if (size == 0) {  // waits, and takes nothing
+    auto something = [&]() -> Result<size_t> { return (poll_events() & net::kReadable) != 0 ? Result<size_t>(0) : Error(EAGAIN); };
+    return wait_until_done(something, wishes, receive_timeout_ns);
+  }
   if ((wishes & kMessagePeek) != 0) {
     message.flags = wishes;
     Result<size_t> peeked = peek(message);

@@ -231,7 +231,7 @@ Result<void> Answerer::route(const net::Route& route, u8 type, const net::IpAddr
   const net::IpAddress& to = destination != nullptr ? *destination : route.network;
   body.rtm_family = family_of(to);
   body.rtm_dst_len = destination != nullptr ? static_cast<u8>(8 * size_of(to)) : route.prefix_bits;
-  body.rtm_table = type == RTN_LOCAL ? RT_TABLE_LOCAL : RT_TABLE_MAIN;
+  body.rtm_table = RT_TABLE_MAIN;
   body.rtm_protocol = route.has_gateway ? RTPROT_BOOT : RTPROT_KERNEL;
   body.rtm_scope = type == RTN_LOCAL ? RT_SCOPE_HOST : route.has_gateway || !to.is_v4() ? RT_SCOPE_UNIVERSE : RT_SCOPE_LINK;
   body.rtm_type = type;
