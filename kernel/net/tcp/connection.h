@@ -133,6 +133,7 @@ class Connection final : public Socket, public FlowEntry, public Binding, public
   bool check_reset(const Segment& segment);
   bool check_syn(const Segment& segment);
   void process_text(Incoming& in);
+  bool has_memory_for(const packet::Packet& payload, bool in_order) const;
   void receive_in_order(PacketPtr payload, u32 pieces);
   bool receive_out_of_order(SeqNum first, PacketPtr payload);
   void process_fin();

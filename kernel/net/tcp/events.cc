@@ -25,6 +25,7 @@ bool Connection::writable() const {
 }
 
 void Connection::check_writable() {
+  if (queue_.size() == 0) starved_ = false;
   if (!was_full_ || !writable()) return;
   was_full_ = false;
   notify_ = true;

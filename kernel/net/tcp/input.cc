@@ -40,7 +40,7 @@ bool Connection::input_predicted(const Segment& segment, PacketPtr& payload, u32
   if (!expected) return false;
   if (segment.ack < send_.una || segment.ack > send_.nxt || duplicate_acks_ != 0 || sack_says()) return false;
   if (segment.payload_size == 0 && segment.ack == send_.una) return false;
-  if (segment.payload_size > receive_.edge - receive_.nxt || segment.payload_size > engine_.memory.room()) return false;
+  if (segment.payload_size > receive_.edge - receive_.nxt || (segment.payload_size > 0 && engine_.memory.under_pressure())) return false;
   if (timestamps_) {
     if (static_cast<i32>(segment.timestamp_value - receive_.timestamp_recent) < 0) return false;
     note_timestamp(segment, now_ns);
@@ -164,11 +164,10 @@ void Connection::process_text(Incoming& in) {
   if (!open) return;
   if (segment.payload_size > 0) {
     if (orphan_) return reset_peer();  // nobody is there to read it (RFC 1122 §4.2.2.13)
-    bool kept;
     u32 size = segment.payload_size;
-    if (in.payload->cost() > engine_.memory.room() + in.payload->size() && engine_.memory.room() < in.payload->cost()) kept = false;
-    else if (segment.seq == receive_.nxt) kept = true, receive_in_order(std::move(in.payload), in.pieces);
-    else kept = receive_out_of_order(segment.seq, std::move(in.payload));
+    bool in_order = segment.seq == receive_.nxt, kept = has_memory_for(*in.payload, in_order);
+    if (kept && in_order) receive_in_order(std::move(in.payload), in.pieces);
+    else if (kept) kept = receive_out_of_order(segment.seq, std::move(in.payload));
     if (!kept) {
       ack_now_ = ack_pending_ = true;
       mark_ready();
@@ -181,6 +180,12 @@ void Connection::process_text(Incoming& in) {
   receive_.has_fin = true;
   ack_now_ = ack_pending_ = true;
   mark_ready();
+}
+
+bool Connection::has_memory_for(const packet::Packet& payload, bool in_order) const {
+  constexpr u32 kMinimum = 8 * kKiB;
+  u64 cost = payload.cost();
+  return engine_.memory.room() >= cost || (in_order && received_.empty() && cost <= kMinimum && engine_.memory.has_minimum());
 }
 
 void Connection::receive_in_order(PacketPtr payload, u32 pieces) {

@@ -153,6 +153,7 @@ u32 Connection::receive_room() const {
   if (received_.cost() > 2 * u64{receive_.limit} + 64 * kKiB) return 0;
   u64 all = engine_.memory.room();
   if (engine_.memory.under_pressure()) all /= 16;
+  if (used == 0 && all < 2u * receive_.mss && engine_.memory.has_minimum()) all = 2u * receive_.mss;
   return static_cast<u32>(std::min<u64>(room, all));
 }
 

@@ -233,7 +233,8 @@ class Script {
                   : name == "OUT"   ? kWritable
                   : name == "ERR"   ? kError
                   : name == "HUP"   ? kHangUp
-                  : name == "RDHUP" ? kReadHangUp : u32{0};
+                  : name == "RDHUP" ? kReadHangUp
+                                    : u32{0};
       EXPECT_EQ(socket->events(), wanted);
     } else {
       FAIL() << "no such command: " << command;
@@ -363,13 +364,27 @@ class Script {
     SCOPED_TRACE("sent: " + describe(sent, own_first, peer_first));
     EXPECT_EQ(got.flags & ~kPsh, want.flags & ~kPsh);
     EXPECT_EQ(got.payload_size, want.payload_size);
-    if (p.named["seq"]) { EXPECT_EQ(got.seq, want.seq); }
-    if (p.named["ack"]) { EXPECT_EQ(got.ack, want.ack); }
-    if (p.named["win"]) { EXPECT_EQ(got.window, want.window); }
-    if (p.named["mss"]) { EXPECT_EQ(got.mss, want.mss); }
-    if (p.named["scale"]) { EXPECT_EQ(got.window_scale, want.window_scale); }
-    if (p.named["sackok"]) { EXPECT_TRUE(got.sack_permitted); }
-    if (p.named["seg"]) { EXPECT_EQ(sent.segment_size, p.segment_size); }
+    if (p.named["seq"]) {
+      EXPECT_EQ(got.seq, want.seq);
+    }
+    if (p.named["ack"]) {
+      EXPECT_EQ(got.ack, want.ack);
+    }
+    if (p.named["win"]) {
+      EXPECT_EQ(got.window, want.window);
+    }
+    if (p.named["mss"]) {
+      EXPECT_EQ(got.mss, want.mss);
+    }
+    if (p.named["scale"]) {
+      EXPECT_EQ(got.window_scale, want.window_scale);
+    }
+    if (p.named["sackok"]) {
+      EXPECT_TRUE(got.sack_permitted);
+    }
+    if (p.named["seg"]) {
+      EXPECT_EQ(sent.segment_size, p.segment_size);
+    }
     if (p.named["sack"]) {
       ASSERT_EQ(got.sack_count, want.sack_count);
       for (int i = 0; i < want.sack_count; ++i) EXPECT_EQ(got.sack[i], want.sack[i]);

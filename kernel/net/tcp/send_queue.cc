@@ -17,10 +17,12 @@ Result<void> SendQueue::add_chunk(size_t wanted) {
   u64 total = wanted + size();
   if (total > room - sizeof(Chunk)) {
     u64 bytes = std::clamp<u64>(std::bit_ceil(total), 4 * kKiB, 32 * kKiB);
-    if (memory_.under_pressure()) bytes = 4 * kKiB;
     room = static_cast<u32>(bytes - sizeof(Buffer));
   }
-  if (memory_.room() < room + sizeof(Buffer)) return Error(ENOMEM);
+  if (memory_.under_pressure()) {
+    if (head_ != nullptr || !memory_.has_minimum()) return Error(ENOMEM);
+    room = Buffer::kSmall;
+  }
   Buffer* buffer = TRY(Buffer::create(room)).leak();
   memory_.take(buffer->cost());
   cost_ += buffer->cost();
