@@ -38,7 +38,7 @@ class FaultyDevice final : public packet::NetDevice {
   }
   bool transmit(packet::PacketPtr& packet) override {
     if (random_.chance(faults.refuse)) {
-      refused_ = true;
+      refused_ = wake_ = true;
       return false;
     }
     if (!random_.chance(faults.lose_sent)) return inner_.transmit(packet);
@@ -48,7 +48,8 @@ class FaultyDevice final : public packet::NetDevice {
   void flush() override { inner_.flush(); }
   bool room_again() override { return std::exchange(refused_, false) || inner_.room_again(); }
   Statistics statistics() const override { return inner_.statistics(); }
-  bool pending() const { return refused_ || !waiting_.empty(); }
+  // Once after a refusal, and while it holds something back: the stack should be run again, as if an interrupt had come.
+  bool take_wake() { return std::exchange(wake_, false) || !waiting_.empty(); }
 
  private:
   static u16 load_type(const Frame& frame) { return frame.bytes.size() < 14 ? u16{0} : wire::load_be16(&frame.bytes[12]); }
@@ -60,7 +61,7 @@ class FaultyDevice final : public packet::NetDevice {
  private:
   Random random_;
   std::deque<Frame> waiting_;
-  bool refused_ = false;
+  bool refused_ = false, wake_ = false;
 };
 
 }  // namespace husk::simulation

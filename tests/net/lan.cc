@@ -59,10 +59,7 @@ bool Port::room_again() {
   return true;
 }
 
-u64 Port::next_event_ns() const {
-  if (!refused_) return kNever;
-  return leaving_.empty() ? lan_.now_ns() : std::max(leaving_.front(), lan_.now_ns());
-}
+u64 Port::next_event_ns() const { return refused_ && !leaving_.empty() && leaving_.front() > lan_.now_ns() ? leaving_.front() : kNever; }
 
 void Port::put_on_line(Frame frame) {
   Random& random = lan_.random_;

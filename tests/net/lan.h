@@ -76,7 +76,7 @@ class Port final : public packet::NetDevice {
   Conditions conditions;  // of what this port sends; may be changed while it runs
   bool plugged = true;    // pulled out: nothing goes or comes
   u64 lost = 0, line_frames = 0, line_bytes = 0;
-  // When transmit() works again after it was refused.
+  // When the ring has room again after transmit() was refused.
   u64 next_event_ns() const;
 
  private:

@@ -7,7 +7,7 @@
 #include <algorithm>
 
 #if defined(__SANITIZE_ADDRESS__)
-#include <sanitizer/allocator_interface.h>
+extern "C" size_t __sanitizer_get_current_allocated_bytes();  // sanitizer/allocator_interface.h, which not every compiler brings
 #endif
 
 namespace husk::simulation {
@@ -53,18 +53,18 @@ bool Network::settle() {
   for (u32 round = 0; round < 100'000; ++round) {
     bool moved = false;
     for (auto& host : hosts_) moved |= host->stack().run();
-    for (auto& actor : actors_) moved |= !actor->done() && actor->step(now_ns());
+    for (size_t i = 0; i < actors_.size(); ++i) moved |= !actors_[i]->done() && actors_[i]->step(now_ns());  // actors make actors
     if (!moved) return true;
   }
   trouble = "something moves for ever while the clock stands still";
   return false;
 }
 
-u64 Network::next_ns() const {
+u64 Network::next_ns() {
   u64 next = lan_.next_event_ns();
   for (const auto& host : hosts_) {
     next = std::min(next, host->stack().next_deadline_ns());
-    if (host->device().pending()) next = std::min(next, now_ns() + 10'000);
+    if (host->device().take_wake()) next = std::min(next, now_ns() + 10'000);
   }
   for (const auto& actor : actors_) {
     if (!actor->done()) next = std::min(next, actor->wake_ns());
@@ -86,7 +86,12 @@ bool Network::run_until(const std::function<bool()>& condition, u64 limit_ns) {
     }
     overdue = next <= now_ns() ? overdue + 1 : 0;
     if (overdue > 1000) {
-      trouble = "a deadline passes again and again without being met";
+      trouble = "a deadline passes again and again without being met:";
+      if (lan_.next_event_ns() <= now_ns()) trouble += " a frame is not received, or room not used";
+      for (const auto& host : hosts_) {
+        if (host->stack().next_deadline_ns() <= now_ns())
+          trouble += " stack " + std::to_string(host->number_) + (host->stack().tcp().next_deadline_ns() <= now_ns() ? " tcp" : "");
+      }
       return false;
     }
     lan_.advance(std::max(next, now_ns() + (overdue > 1 ? 1000 : 0)));
@@ -99,6 +104,10 @@ bool Network::run_to_end(u64 limit_ns) {
 
 void Network::forget_finished_actors() {
   std::erase_if(actors_, [](auto& actor) { return actor->done(); });
+}
+
+size_t Network::actors_left() const {
+  return static_cast<size_t>(std::count_if(actors_.begin(), actors_.end(), [](auto& actor) { return !actor->done(); }));
 }
 
 void for_seeds(u32 count, const std::function<void(u64 seed)>& body) {

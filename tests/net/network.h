@@ -77,14 +77,17 @@ class Network {
   void run_for(u64 ns) {
     run_until([] { return false; }, ns);
   }
+  // Until addresses may be used: duplicate address detection takes a second (RFC 4862 §5.4).
+  void run_until_configured() { run_for(3 * kSecond); }
   // All actors are done.
   bool run_to_end(u64 limit_ns);
   void forget_finished_actors();
+  size_t actors_left() const;  // not done
   std::string trouble;
 
  private:
   bool settle();  // runs all until nothing moves at this instant; false: it never ends
-  u64 next_ns() const;
+  u64 next_ns();
 
   Random random_;
   Lan lan_;
