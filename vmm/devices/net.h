@@ -3,7 +3,8 @@
 // A frame is one read or one write, straight between guest buffers and the descriptor; only the 12-byte header is looked at, in a copy of our own.
 // With mergeable buffers a received frame may fill many chains; what finds no room there waits in a buffer here until the guest offers more.
 // Frames that make no sense are dropped and counted; a chain that breaks virtio's rules fails the device.
-// A full descriptor holds the guest's next frame back until it is writable; nothing here ever blocks.
+// A full descriptor holds the guest's next frame back until it is writable; nothing here ever blocks. For a moment after a delivery process() asks to be
+// called again, without a doorbell: answers come soon.
 #pragma once
 
 #include <deque>
@@ -47,6 +48,8 @@ class NetDevice : public Device {
  private:
   enum class Sent { done, later };
   bool accepted(u32 feature) const { return (accepted_ & abi::virtio::feature_bit(feature)) != 0; }
+  void expect_answer();
+  bool awaits_answer();
   bool transmit();
   bool split(const Chain& chain);
   bool is_sendable(abi::virtio::NetHeader& header, u64 frame_size) const;
@@ -71,6 +74,8 @@ class NetDevice : public Device {
   std::vector<iovec> vectors_;
 
   Chain outgoing_;
+  u64 answer_by_ns_ = 0;  // until then no doorbell is asked for: process() is called again and again; 0: no answer is expected
+  u32 impatience_ = 0, deliveries_to_skip_ = 0;
   bool sending_ = false;  // outgoing_ waits for room in the descriptor
 
   std::deque<Chain> held_;    // receive chains, taken and not yet filled, in order

@@ -399,5 +399,24 @@ TEST(NetDevice, unheeded_until_the_guest_moves_its_wish) {
   EXPECT_NE(net.device->unheeded(), first);
 }
 
+TEST(NetDevice, doorbell_is_asked_for_once_no_answer_came) {
+  Net net(false);
+  auto wish = [&net] {
+    u16 value = 0;
+    net.memory.read(PhysAddr{net.transmit.layout.used + available_event_offset(net.transmit.layout.size)}, &value);
+    return value;
+  };
+  net.offer({2048, 2048});
+  net.send({}, frame_of(60));
+  EXPECT_EQ(wish(), 1);
+  net.arrive(frame_of(60));
+  EXPECT_EQ(wish(), 0);  // which has passed
+  for (int i = 0; net.device->process(); ++i) ASSERT_LT(i, 10000000);
+  EXPECT_EQ(wish(), 1);
+  net.arrive(frame_of(60));  // not again at once
+  EXPECT_EQ(wish(), 1);
+  EXPECT_FALSE(net.device->process());
+}
+
 }  // namespace
 }  // namespace husk::vmm

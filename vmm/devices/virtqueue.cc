@@ -118,13 +118,16 @@ u32 Virtqueue::unheeded() const {
 }
 
 void Virtqueue::suppress_doorbells() {
-  if (!enabled_ || error_[0] != '\0') return;
-  // With EVENT_IDX an index that is not moved forward is suppression enough.
-  if (!event_index_) store16(used_, virtio::kUsedNoNotify);
+  if (!enabled_ || error_[0] != '\0' || !awaits_) return;
+  awaits_ = false;
+  // With EVENT_IDX: an index that has passed (§2.7.10).
+  if (event_index_) store16(used_ + virtio::available_event_offset(layout_.size), static_cast<u16>(next_available_ - 1));
+  else store16(used_, virtio::kUsedNoNotify);
 }
 
 bool Virtqueue::await_doorbell() {
   if (!enabled_ || error_[0] != '\0') return false;
+  awaits_ = true;
   if (event_index_) store16(used_ + virtio::available_event_offset(layout_.size), next_available_);
   else store16(used_, 0);
   std::atomic_thread_fence(std::memory_order_seq_cst);

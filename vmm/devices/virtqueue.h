@@ -76,6 +76,7 @@ class Virtqueue {
   u16 next_used_ = 0;       // our count of requests handed back
   u16 notified_used_ = 0;   // next_used_ at the last take_notification()
   u16 outstanding_ = 0;     // taken and not handed back
+  bool awaits_ = true;      // a doorbell: as the driver finds the ring
   bool told_ = false;       // the last take_notification() that said so was for
   u16 told_event_ = 0;      // this wish
   const char* error_ = "";
