@@ -11,10 +11,8 @@ const FdTable::Slot* FdTable::find(int fd) const {
 }
 
 Result<void> FdTable::grow(size_t size) {
-  if (size <= slots_.size()) return {};
-  if (size > slots_.size() * 2) return slots_.resize(size);
-  TRY(slots_.reserve(slots_.size() * 2));
-  return slots_.resize(size);
+  while (slots_.size() < size) TRY(slots_.push_back({}));
+  return {};
 }
 
 Result<Ref<vfs::File>> FdTable::get(int fd) const {

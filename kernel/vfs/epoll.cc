@@ -19,7 +19,8 @@ constexpr int kNestingMax = 4;
 class EpollFile;
 
 struct ReadyTag;
-struct Item final : sched::Waiter, CloseWatcher, ListNode<ReadyTag> {
+struct ExclusiveTag;
+struct Item final : sched::Waiter, CloseWatcher, ListNode<ReadyTag>, ListNode<ExclusiveTag> {
   Item(EpollFile& item_epoll, File& item_file, int fd, const EpollEvent& event) : epoll(item_epoll), file(item_file), descriptor(fd), wanted(event) {}
   void notify(u32 events) override;
   void file_closed() override;
@@ -76,6 +77,10 @@ class EpollFile final : public File {
     queue_.wake_all(kIn);
   }
   void remove(Item& item);
+  // EPOLLEXCLUSIVE: an event ends with an epoll that has a thread to take it, and goes on to the next one from others.
+  void sleepers_changed() {
+    for (Item& item : exclusive_items_) item.exclusive = !sleepers_.empty();
+  }
   Result<size_t> wait(EpollEvent* events, size_t maximum, u64 deadline_ns);
   // How many epolls lie below this one, and whether `other` is among them: more than kNestingMax then.
   int depth_below(const File& other) const {
@@ -104,6 +109,7 @@ class EpollFile final : public File {
   }
   Vec<Item*> items_;  // by descriptor number
   List<Item, ReadyTag> ready_;
+  List<Item, ExclusiveTag> exclusive_items_;
   size_t ready_count_ = 0;
   sched::WaitQueue sleepers_;  // threads in epoll_wait(2): one is woken for an event
   sched::WaitQueue queue_;     // who polls this file
@@ -117,13 +123,14 @@ void Item::file_closed() { epoll.remove(*this); }
 
 Result<void> EpollFile::add(int descriptor, File& file, const EpollEvent& event) {
   size_t slot = static_cast<size_t>(descriptor);
-  if (slot >= items_.size()) TRY(items_.resize(slot + 1));
+  if (slot >= items_.size()) TRY(items_.resize(std::max(slot + 1, 2 * items_.size())));
   Item* item = new (std::nothrow) Item(*this, file, descriptor, event);
   if (item == nullptr) return Error(ENOMEM);
   item->next = std::exchange(items_[slot], item);
   file.close_watchers.push_back(item);
-  if ((event.events & kExclusive) != 0) file.wait_queue()->add_exclusive(item);
-  else file.wait_queue()->add(item);
+  if ((event.events & kExclusive) != 0) exclusive_items_.push_back(item);
+  file.wait_queue()->add(item);
+  sleepers_changed();
   changed(*item);
   return {};
 }
@@ -135,6 +142,7 @@ void EpollFile::remove(Item& item) {
   unready(item);
   sched::WaitQueue::remove(&item);
   item.ListNode<CloseTag>::unlink();
+  item.ListNode<ExclusiveTag>::unlink();
   delete &item;
 }
 
@@ -160,31 +168,43 @@ size_t EpollFile::collect(EpollEvent* events, size_t maximum) {
 // One thread is woken for each event; it leaves the queue as it is chosen.
 class EpollSleeper final : public sched::Waiter {
  public:
-  ~EpollSleeper() { sched::WaitQueue::remove(this); }
+  EpollSleeper(EpollFile& epoll, sched::WaitQueue& queue) : epoll_(epoll) {
+    queue.add_exclusive(this);
+    epoll_.sleepers_changed();
+  }
+  ~EpollSleeper() { leave(); }
   void notify(u32) override {
-    unlink();
+    leave();
     sched::wake(thread_);
   }
 
  private:
+  void leave() {
+    unlink();
+    epoll_.sleepers_changed();
+  }
+  EpollFile& epoll_;
   sched::Thread* thread_ = sched::current();
 };
 
 Result<size_t> EpollFile::wait(EpollEvent* events, size_t maximum, u64 deadline_ns) {
-  for (;;) {
-    if (size_t count = collect(events, maximum); count > 0 || deadline_ns == 0) return count;
+  size_t count = collect(events, maximum);
+  // What has arrived without an interrupt yet counts, and is cheaper than sleeping for it.
+  if (count == 0 && sched::poll_devices()) count = collect(events, maximum);
+  while (count == 0 && deadline_ns != 0) {
+    sched::expect_events();
     sched::Wake wake;
     {
-      EpollSleeper sleeper;
-      sleepers_.add_exclusive(&sleeper);
+      EpollSleeper sleeper(*this, sleepers_);
       sched::prepare_to_block();
       wake = sched::block(deadline_ns, sched::Interruptible::yes);
     }
-    if (wake == sched::Wake::woken) continue;
-    size_t count = collect(events, maximum);
-    if (count == 0 && wake == sched::Wake::interrupted) return Error(EINTR);
-    return count;
+    count = collect(events, maximum);
+    if (wake == sched::Wake::woken || count > 0) continue;
+    if (wake == sched::Wake::interrupted) return Error(EINTR);
+    break;
   }
+  return count;
 }
 
 Result<EpollFile*> as_epoll(File& file) {

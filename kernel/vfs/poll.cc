@@ -38,7 +38,9 @@ size_t check(PollItem* items, size_t count) {
 }  // namespace
 
 Result<size_t> poll(PollItem* items, size_t count, u64 deadline_ns) {
-  if (size_t ready = check(items, count); ready > 0 || deadline_ns == 0) return ready;
+  size_t before = check(items, count);
+  if (before == 0 && sched::poll_devices()) before = check(items, count);  // what has arrived without an interrupt yet
+  if (before > 0 || deadline_ns == 0) return before;
   Vec<ThreadWaiter> waiters;
   TRY(waiters.reserve(count));
   for (size_t i = 0; i < count; ++i) {
@@ -48,6 +50,7 @@ Result<size_t> poll(PollItem* items, size_t count, u64 deadline_ns) {
     queue->add(&waiters.back());
   }
   for (;;) {
+    sched::expect_events();
     sched::prepare_to_block();
     size_t ready = check(items, count);
     // With something ready this ends the preparation at once.

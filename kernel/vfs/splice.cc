@@ -48,6 +48,7 @@ Socket* socket_of(File& file) { return file.kind == File::Kind::socket ? &static
 // Nothing happens between a send that found no room and this, so no change is missed.
 Result<void> wait_to_send(Socket& to) {
   if (to.nonblocking()) return Error(EAGAIN);
+  sched::expect_events();
   (void)to.poll_events();  // some sockets have to be asked before they tell
   const u64 timeout_ns = to.send_timeout_ns;
   sched::Wake wake = to.wait_queue()->wait(timeout_ns == time::kForever ? timeout_ns : time::monotonic_ns() + timeout_ns);
