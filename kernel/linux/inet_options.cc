@@ -75,7 +75,7 @@ constexpr InetSocket::Row InetSocket::kRows[] = {
     {kLevelIp, IP_FREEBIND, kBoolean, kBoth, kNowhere, kNowhere, kAny, kMost, 0},
     {kLevelIp, IP_MINTTL, kWord, kBoth, kNowhere, kNowhere, 0, 255, 0},
     {kLevelIp, IP_BIND_ADDRESS_NO_PORT, kBoolean, kBoth, kNowhere, kNowhere, kAny, kMost, 0},
-    {kLevelIp, IP_MULTICAST_TTL, kByte, kDatagram, kNowhere, HUSK_UDP(multicast_hops), -1, 255, 1},
+    {kLevelIp, IP_MULTICAST_TTL, kByte, kBoth, kNowhere, HUSK_UDP(multicast_hops), -1, 255, 1},
     {kLevelIp, IP_MULTICAST_LOOP, kBoolean, kBoth, kNowhere, HUSK_UDP(multicast_loop), kAny, kMost, 1},
     {kLevelIp, IP_MULTICAST_ALL, kBoolean, kBoth, kNowhere, kNowhere, 0, 1, 1},
     {kLevelIp6, IPV6_V6ONLY, kBoolean, kBoth, HUSK_TCP(v6_only), HUSK_UDP(v6_only), kAny, kMost, 0},
@@ -133,7 +133,7 @@ Result<void> InetSocket::set_number(const Row& row, int value) {
   if (value < row.minimum || value > row.maximum) return Error(EINVAL);
   const bool is_hops = row.kind == kByte && row.minimum == -1;
   if (row.kind == kBoolean) value = value != 0 ? 1 : 0;
-  if (row.level == kLevelIp && row.option == IP_TTL && value == 0) return Error(EINVAL);
+  if (row.level == kLevelIp && (row.option == IP_TTL ? value == 0 : row.option == IP_MULTICAST_TTL && is_stream())) return Error(EINVAL);
   if (row.level == kLevelSocket && row.option == SO_RCVLOWAT) value = value == 0 ? 1 : value < 0 ? kMost : value;
   if (row.level == kLevelIp6 && row.option == IPV6_V6ONLY && local().port != 0) return Error(EINVAL);
   if (row.level == kLevelTcp && row.option == TCP_NOTSENT_LOWAT && value == 0) value = -1;

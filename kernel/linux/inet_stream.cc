@@ -236,7 +236,7 @@ Result<size_t> InetStream::receive(vfs::SocketMessage& message) {
   if (message.from != nullptr) message.from->size = 0;
   if ((wishes & kMessageErrorQueue) != 0) return Error(EAGAIN);
   if ((wishes & kMessageOutOfBand) != 0) return Error(EINVAL);
-  if (listening()) return Error(ENOTCONN);
+  if (phase_ == Phase::unconnected) return Error(ENOTCONN);
   const size_t size = message.data->remaining();
   if (size == 0) {  // waits, and takes nothing
     auto something = [&]() -> Result<size_t> { return (poll_events() & net::kReadable) != 0 ? Result<size_t>(0) : Error(EAGAIN); };

@@ -12,6 +12,9 @@ namespace husk::linux {
 Result<InterfaceList> InterfaceList::of(const net::Stack& stack) {
   InterfaceList list;
   list.count = std::min<size_t>(TRY(stack.interfaces(list.interfaces)), kMax);
+  for (size_t i = 0; i < list.count; ++i) {
+    if (list.interfaces[i].loopback) list.interfaces[i].mtu = 65536;  // as everywhere on Linux; it carries what any socket sends
+  }
   return list;
 }
 
