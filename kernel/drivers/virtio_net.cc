@@ -311,6 +311,7 @@ bool VirtioNet::transmit(PacketPtr& packet) {
   ++sent_count_;
   sent_bytes_ += packet->size();
   sent_[*id] = std::move(packet);
+  sched::expect_events();  // an answer
   return true;
 }
 
@@ -341,9 +342,7 @@ void VirtioNet::refuse() {
 }
 
 void VirtioNet::flush() {
-  if (!transmit_->publish()) return;
-  transport_->notify(kNetTransmitQueue);
-  sched::expect_events();
+  if (transmit_->publish()) transport_->notify(kNetTransmitQueue);
 }
 
 bool VirtioNet::room_again() {
