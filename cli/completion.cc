@@ -17,12 +17,13 @@ _husk() {
   fi
   case "$previous" in
     --hypervisor) COMPREPLY=($(compgen -W "auto kvm qemu" -- "$word")); return ;;
+    --net|--network) COMPREPLY=($(compgen -W "user user,host-loopback=on none tap tap=" -- "$word")); return ;;
     --machine) COMPREPLY=($(compgen -W "microvm q35" -- "$word")); return ;;
     completion) COMPREPLY=($(compgen -W "bash zsh fish" -- "$word")); return ;;
-    --env-file|--with|-o) COMPREPLY=($(compgen -f -- "$word")); return ;;
+    --env-file|--with|--pcap|-o) COMPREPLY=($(compgen -f -- "$word")); return ;;
   esac
   case "$command:$word" in
-    run:-*) COMPREPLY=($(compgen -W "--env --env-file --memory --cpus --workdir --name --hostname --with --trace --timeline --json --jit --no-aslr --log-level --hypervisor --machine --stop-timeout --interactive --tty --help" -- "$word")) ;;
+    run:-*) COMPREPLY=($(compgen -W "--env --env-file --memory --cpus --workdir --name --hostname --publish --net --network --ip --mac-address --mtu --dns --dns-search --add-host --pcap --with --trace --timeline --json --jit --no-aslr --log-level --hypervisor --machine --stop-timeout --interactive --tty --help" -- "$word")) ;;
     build:-*) COMPREPLY=($(compgen -W "--output --with --env --env-file --workdir --memory --jit --json --help" -- "$word")) ;;
     inspect:-*|doctor:-*|version:-*) COMPREPLY=($(compgen -W "--json --help" -- "$word")) ;;
     run:*|build:*) COMPREPLY=($(compgen -c -f -- "$word")) ;;
@@ -49,6 +50,8 @@ complete -c husk -n '__fish_seen_subcommand_from run build inspect' -F
 complete -c husk -n '__fish_seen_subcommand_from completion' -a 'bash zsh fish'
 complete -c husk -n '__fish_seen_subcommand_from run' -s e -l env -l env-file -s m -l memory -l cpus -s w -l workdir -l name -l hostname -l with
 complete -c husk -n '__fish_seen_subcommand_from run' -l trace -l timeline -l json -l jit -l no-aslr -l log-level -l stop-timeout -s i -s t
+complete -c husk -n '__fish_seen_subcommand_from run' -s p -l publish -l ip -l mac-address -l mtu -l dns -l dns-search -l add-host -l pcap
+complete -c husk -n '__fish_seen_subcommand_from run' -l net -l network -x -a 'user user,host-loopback=on none tap'
 complete -c husk -n '__fish_seen_subcommand_from run' -l hypervisor -x -a 'auto kvm qemu'
 complete -c husk -n '__fish_seen_subcommand_from run' -l machine -x -a 'microvm q35'
 complete -c husk -n '__fish_seen_subcommand_from build' -s o -l output -l with -s e -l env -l env-file -s w -l workdir -s m -l memory -l jit -l json

@@ -1,7 +1,9 @@
 // `husk doctor`: what this host can do for husk, and how to mend what it cannot.
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/if_tun.h>
 #include <linux/kvm.h>
+#include <net/if.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -100,6 +102,28 @@ Check check_processor() {
   return {"processor", Check::note, "/proc/cpuinfo tells nothing", ""};
 }
 
+Check check_user_network() {
+  // Read as the network's process would find it; loading it here would tell no more.
+  for (const char* directory : {"/usr/lib/x86_64-linux-gnu/", "/lib/x86_64-linux-gnu/", "/usr/lib64/", "/lib64/", "/usr/lib/", "/usr/local/lib/"}) {
+    std::string path = std::string(directory) + "libslirp.so.0";
+    if (access(path.c_str(), R_OK) == 0) return {"network", Check::good, path, ""};
+  }
+  return {"network", Check::note, "libslirp.so.0 not found; machines have no network but --net tap", "apt-get install libslirp0"};
+}
+
+Check check_tap() {
+  host::FileDescriptor tun(open("/dev/net/tun", O_RDWR | O_CLOEXEC));
+  if (!tun) {
+    return {"tap interfaces", Check::note, std::string("/dev/net/tun: ") + strerror(errno) + "; --net tap does not work",
+            errno == EACCES ? "chmod 0666 /dev/net/tun" : "modprobe tun"};
+  }
+  ifreq request{};
+  request.ifr_flags = IFF_TAP | IFF_NO_PI;
+  if (ioctl(tun.get(), TUNSETIFF, &request) == 0) return {"tap interfaces", Check::good, "--net tap can make them", ""};
+  return {"tap interfaces", Check::note, "--net tap=INTERFACE works with one that was made for you; making one needs CAP_NET_ADMIN",
+          "ip tuntap add tap0 mode tap user $USER && ip link set tap0 up (as root)"};
+}
+
 Check check_kernel() {
   if (embedded_kernel().size() > 1 && embedded_nub().size() > 1) return {"husk kernel", Check::good, "is part of this command", ""};
   return {"husk kernel", Check::bad, "this command was built without kernel and nub", "build it with: make"};
@@ -113,6 +137,8 @@ int doctor_command(bool json) {
                                check_kernel(),
                                check_program("mkfs.erofs", "images cannot be built", "erofs-utils", true),
                                check_program("qemu-system-x86_64", "images run only where KVM works", "qemu-system-x86", false),
+                               check_user_network(),
+                               check_tap(),
                                check_huge_pages()};
   bool runs = checks[0].state == Check::good || checks[4].state == Check::good;
   bool healthy = runs && checks[1].state != Check::bad && checks[2].state == Check::good && checks[3].state == Check::good;

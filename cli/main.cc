@@ -28,6 +28,7 @@ constexpr const char* kFooter =
     "  echo 'print(6*7)' | husk run -m 128M python3 -\n"
     "  husk build redis-server -o redis.husk --with redis.conf:/etc/redis.conf -- /etc/redis.conf\n"
     "  husk run --timeline redis.husk\n"
+    "  husk run -p 6379:6379 redis-server --protected-mode no\n"
     "  husk inspect redis.husk\n"
     "  husk doctor                                can this host do it?";
 constexpr const char* kRunFooter =
@@ -36,6 +37,10 @@ constexpr const char* kRunFooter =
     "Examples:\n"
     "  husk run -e LANG=C -w /tmp sort < words    environment, working directory, stdin and stdout\n"
     "  husk run --with ./site:/srv -m 64M ./server --root /srv\n"
+    "  husk run -p 6379:6379 redis-server --protected-mode no\n"
+    "  husk run -p 8080:80 --with ./site:/var/www/html nginx -g 'daemon off; master_process off;'\n"
+    "  husk run -p 127.0.0.1:5353:53/udp ./resolver     on this host's loopback only\n"
+    "  husk run --net tap --pcap out.pcap ./server      an interface of its own (needs CAP_NET_ADMIN)\n"
     "  husk run --hypervisor qemu --machine q35 hello.husk";
 
 // Raw words, checked in callbacks after parsing so that all errors look alike.
@@ -43,6 +48,7 @@ struct RunWords {
   std::vector<std::string> environment, environment_files;
   std::string memory, stop_timeout, cpus = "1", log_level;
   bool interactive = false, tty = false;
+  NetworkWords network;
 };
 
 void add_environment_options(CLI::App* app, RunWords& words) {
@@ -80,10 +86,28 @@ void finish_run_options(RunOptions& options, const RunWords& words) {
   if (!words.memory.empty()) options.memory = parse_size(words.memory, "--memory");
   if (options.memory < kMiB) throw Failure("--memory " + words.memory + ": too little; a machine needs at least 1M, most programs 4M or more");
   if (!words.stop_timeout.empty()) options.stop_timeout_ns = parse_duration_ns(words.stop_timeout, "--stop-timeout");
+  options.network = parse_network(words.network);
   if (words.cpus != "1") throw Failure("--cpus " + words.cpus + ": only 1 works yet; leave the option out");
   if (!words.log_level.empty()) options.log_level = parse_log_level(words.log_level);
   if (!options.directory.empty() && options.directory[0] != '/')
     throw Failure("--workdir " + options.directory + ": not absolute; it is a path in the machine");
+}
+
+void add_network_options(CLI::App* run, NetworkWords& words) {
+  auto list = [run](const char* name, std::vector<std::string>& to, const char* help, const char* type) {
+    run->add_option(name, to, help)->type_name(type)->allow_extra_args(false);
+  };
+  list("-p,--publish", words.publish, "a port of this host leads to a port of the machine (HOSTPORT left out: any free one)",
+       "[[IP:]HOSTPORT:]PORT[/udp]");
+  run->add_option("--net,--network", words.net, "user (default), none, tap[=INTERFACE]; user,host-loopback=on lets the machine reach 127.0.0.1 here")
+      ->type_name("NETWORK");
+  list("--ip", words.ip, "with tap: the machine's address; default chosen, or dhcp", "ADDRESS[/PREFIX][,gateway=ADDRESS]");
+  run->add_option("--mac-address", words.mac, "of the machine's interface (default random)")->type_name("MAC");
+  run->add_option("--mtu", words.mtu, "of the machine's interface")->type_name("BYTES");
+  list("--dns", words.dns, "a name server (default this host's)", "ADDRESS");
+  list("--dns-search", words.dns_search, "a domain in which short names are searched", "DOMAIN");
+  list("--add-host", words.add_host, "a line of the machine's /etc/hosts; host-gateway is this host", "NAME:ADDRESS");
+  run->add_option("--pcap", words.pcap, "write what the machine sends and receives, for tcpdump or Wireshark")->type_name("FILE");
 }
 
 void add_run(CLI::App& app, RunOptions& options, RunWords& words) {
@@ -97,6 +121,7 @@ void add_run(CLI::App& app, RunOptions& options, RunWords& words) {
   run->add_option("--name", options.name, "name of the machine")->type_name("NAME");
   run->add_option("--hostname", options.host_name, "host name that the program sees (default: the machine's name)")->type_name("NAME");
   run->add_option("--with", options.with, "add a file or directory to a program's image")->type_name("FILE|DIR[:PATH]")->allow_extra_args(false);
+  add_network_options(run, words.network);
   run->add_flag("--trace", options.trace, "print each system call");
   run->add_flag("--timeline", options.timeline, "say when what happened, and what was used");
   run->add_flag("--json", options.json, "the time line as JSON");

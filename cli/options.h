@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/types.h"
+#include "cli/network_options.h"
 
 namespace husk::cli {
 
@@ -21,6 +22,7 @@ struct RunOptions {
   std::string machine = "microvm";  // for qemu
   bool trace = false, timeline = false, json = false, jit = false, no_randomisation = false;
   std::optional<u8> log_level;
+  NetworkOptions network;
 };
 
 struct BuildOptions {

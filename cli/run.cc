@@ -16,6 +16,7 @@
 #include "cli/crash_report.h"
 #include "cli/embedded.h"
 #include "cli/failure.h"
+#include "cli/network.h"
 #include "cli/program.h"
 #include "cli/terminal.h"
 #include "cli/timeline.h"
@@ -106,6 +107,9 @@ class Run {
  public:
   Run(const RunOptions& options, u64 command_start_ns) : options_(options) { timeline_.command_start_ns = command_start_ns; }
   int execute();
+  void end_network() {
+    if (network_) network_->close();
+  }
 
  private:
   bool choose_kvm();
@@ -115,6 +119,7 @@ class Run {
   const RunOptions& options_;
   RawTerminal terminal_;
   Timeline timeline_;
+  std::optional<MachineNetwork> network_;
   std::unique_ptr<vmm::Monitor> monitor_;
   vmm::sandbox::Report jail_;
 };
@@ -144,6 +149,7 @@ int Run::execute() {
   // The name is judged first: "not found" is 127, whatever else is wrong.
   Target target = find_target(options_.target);
   vmm::sandbox::close_inherited_descriptors();
+  network_.emplace(options_.network);  // forks: before there are threads
   bool kvm = choose_kvm();
   std::string path = target.is_image ? target.path : cached_image(target.path, options_);
   Image image = open_image(path);
@@ -156,12 +162,15 @@ int Run::execute() {
   machine.memory_size = align_up(options_.memory, kPageSize);
   machine.config = make_configuration(image.part(image.header.config_offset, image.header.config_size), options_,
                                       target.is_image ? TargetKind::image : TargetKind::program);
+  network_->append_configuration(machine.config);
   machine.stop_timeout_ns = options_.stop_timeout_ns;
   machine.events = &messages;
   machine.signal_fd = block_signals();
+  machine.network = network_->open(options_.name.empty() ? options_.target : options_.name);
   terminal_.start();
   vmm::MonitorResult result = run_machine(machine);
   terminal_.restore();
+  end_network();
   timeline_.kvm = kvm;
   say_how_it_went(result, messages);
   return result.status;
@@ -177,9 +186,14 @@ void Run::say_how_it_went(const vmm::MonitorResult& result, Messages& messages) 
 int run_command(const RunOptions& options, u64 command_start_ns) {
   // SAFETY: leaked on purpose. Taking the machine apart piece by piece costs time that the kernel's own cleaning at exit does not.
   Run* run = new Run(options, command_start_ns);
-  int status = run->execute();
-  fflush(stdout);
-  _exit(status);
+  try {
+    int status = run->execute();
+    fflush(stdout);
+    _exit(status);
+  } catch (...) {
+    run->end_network();
+    throw;
+  }
 }
 
 }  // namespace husk::cli

@@ -55,11 +55,14 @@ class Planner {
     for (const char* name : {"/dev", "/proc", "/sys", "/etc", "/run", "/root", "/home", "/var/log", "/var/cache"}) {
       tree.add_directory(name);
     }
+    tree.add_link("/var/run", "/run");
     tree.add_directory("/tmp", 01777);
     tree.add_directory("/var/tmp", 01777);
     tree.add_directory("/dev/shm", 01777);
-    tree.add_text("/etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n");
-    tree.add_text("/etc/group", "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n");
+    tree.add_text("/etc/passwd",
+                  "root:x:0:0:root:/root:/bin/sh\nwww-data:x:33:33:www-data:/var/www:/usr/sbin/nologin\nnobody:x:65534:65534:nobody:/nonexistent:/"
+                  "usr/sbin/nologin\n");
+    tree.add_text("/etc/group", "root:x:0:\ntty:x:5:\nwww-data:x:33:\nnogroup:x:65534:\n");
     tree.add_text("/etc/hosts", "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n");
     tree.add_text("/etc/hostname", "husk\n");
     tree.add_text("/etc/nsswitch.conf",
@@ -162,6 +165,7 @@ class Planner {
         done[i] = again = true;
         plan_.jit = plan_.jit || recipe.jit;
         for (const char* path : recipe.paths) add_recipe_path(recipe, path, real);
+        for (auto [path, target] : recipe.links) plan_.tree.add_link(path, target);
       }
     }
     // Threads that are cancelled or that make backtraces open it by name.

@@ -3,6 +3,7 @@
 
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace husk::image {
@@ -15,6 +16,7 @@ struct Recipe {
   std::vector<const char*> without;  // patterns for paths below that stay out
   bool jit;
   const char* why;
+  std::vector<std::pair<const char*, const char*>> links = {};  // path, target: made in the image only
 };
 
 std::span<const Recipe> recipes();

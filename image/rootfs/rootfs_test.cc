@@ -93,6 +93,21 @@ TEST_F(RootfsTest, bad_programs_get_one_clear_line) {
   EXPECT_EQ(error_of({text, {}, {}, {}}), text + ": is not an ELF file; husk runs x86-64 Linux programs");
 }
 
+TEST_F(RootfsTest, programs_of_the_network_find_what_they_open_by_name) {
+  Plan plan = make_plan({"/bin/cat", {}, {}, {}});
+  for (const char* path : {"/etc/services", "/etc/protocols", "/var/run", "/etc/nsswitch.conf", "/etc/resolv.conf"}) {
+    EXPECT_TRUE(plan.tree.contains(path)) << path;
+  }
+  if (access("/usr/sbin/nginx", X_OK) != 0) GTEST_SKIP() << "nginx is not installed";
+  plan = make_plan({"/usr/sbin/nginx", {}, {}, {}});
+  for (const char* path :
+       {"/etc/nginx/nginx.conf", "/etc/nginx/sites-enabled/default", "/etc/nginx/mime.types", "/var/lib/nginx", "/var/log/nginx"}) {
+    EXPECT_TRUE(plan.tree.contains(path)) << path;
+  }
+  EXPECT_EQ(plan.tree.nodes().at("/var/log/nginx/access.log").content, "/dev/stdout");
+  for (const auto& [path, node] : plan.tree.nodes()) EXPECT_FALSE(path.starts_with("/var/lib/nginx/")) << path;
+}
+
 TEST_F(RootfsTest, with_adds_files_and_directories) {
   std::string file = write("data", "1", 0644);
   mkdir((directory_.path() + "/d").c_str(), 0755);

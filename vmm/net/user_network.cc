@@ -75,7 +75,7 @@ NetworkDevice UserNetwork::device() const {
   NetworkDevice device;
   device.fd = ours_.get();
   memcpy(device.mac, options_.mac, sizeof(device.mac));
-  device.mtu = kUserMtu;
+  device.mtu = options_.mtu;
   return device;
 }
 

@@ -37,6 +37,7 @@ struct PublishedPort {
 struct UserNetworkOptions {
   u8 mac[6] = {};  // the guest's
   std::vector<PublishedPort> ports;
+  u16 mtu = kUserMtu;
   bool host_loopback = false;  // kUserGateway4 and 6 are the host's own 127.0.0.1 and ::1
 };
 

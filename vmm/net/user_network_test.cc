@@ -243,7 +243,9 @@ std::optional<Segment> connect_to(Guest& guest, u32 address, u16 port) {
 
 TEST(UserNetwork, guest_reaches_the_hosts_loopback_only_when_told_so) {
   Listener listener("127.0.0.1");
-  Guest open({.ports = {}, .host_loopback = true});
+  UserNetworkOptions with_loopback;
+  with_loopback.host_loopback = true;
+  Guest open(with_loopback);
   auto answer = connect_to(open, ip4(kUserGateway4), listener.port);
   ASSERT_TRUE(answer);
   EXPECT_EQ(answer->flags & (kSyn | kAck | kRst), kSyn | kAck);

@@ -153,7 +153,7 @@ SlirpLoop::SlirpLoop(int pair, const UserNetworkOptions& options) : pair_(pair),
   config.vprefix_len = kUserPrefixBits6;
   config.vhost6 = address6(kUserGateway6);
   config.vnameserver6 = address6(kUserNameServer6);
-  config.if_mtu = config.if_mru = kUserMtu;
+  config.if_mtu = config.if_mru = options.mtu;
   bool udp = std::any_of(options.ports.begin(), options.ports.end(), [](const PublishedPort& port) { return port.udp; });
   if (!options.host_loopback && udp) guard_ = std::make_unique<LoopbackGuard>();
   config.disable_host_loopback = !options.host_loopback && !guard_;

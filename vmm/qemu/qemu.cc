@@ -85,6 +85,7 @@ class QemuMachine {
 
  private:
   std::vector<std::string> arguments(const std::string& config_path) const;
+  void add_network(std::vector<std::string>& out, bool pci) const;
   void spawn(const std::string& config_path);
   void watch(HostStream& stream, u32 events);
   void on_signal();
@@ -190,9 +191,24 @@ std::vector<std::string> QemuMachine::arguments(const std::string& config_path) 
     add("-device", "virtserialport,nr=1,bus=s" + n + ".0,chardev=c" + n);
   }
   add("-device", pci ? "virtio-rng-pci,disable-legacy=on,addr=4" : "virtio-rng-device,bus=virtio-mmio-bus.3");
+  if (options_.network) add_network(out, pci);
   add("-chardev", "socket,id=serial,fd=" + std::to_string(theirs_[kSerial].get()));
   add("-serial", "chardev:serial");
   return out;
+}
+
+// QEMU's end of the network is the descriptor that the monitor would use itself.
+void QemuMachine::add_network(std::vector<std::string>& out, bool pci) const {
+  const NetworkDevice& network = *options_.network;
+  std::string fd = std::to_string(network.fd);
+  char mac[18];
+  snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", network.mac[0], network.mac[1], network.mac[2], network.mac[3], network.mac[4],
+           network.mac[5]);
+  out.insert(out.end(), {"-netdev", network.vnet_header ? "tap,id=n0,vhost=off,fd=" + fd : "dgram,id=n0,local.type=fd,local.str=" + fd});
+  std::string device = pci ? "virtio-net-pci,disable-legacy=on,addr=5,romfile=" : "virtio-net-device,bus=virtio-mmio-bus.4";
+  out.insert(out.end(), {"-device", device + ",netdev=n0,mac=" + mac + ",host_mtu=" + std::to_string(network.mtu)});
+  if (network.pcap_fd < 0) return;
+  out.insert(out.end(), {"-object", "filter-dump,id=p0,netdev=n0,maxlen=65535,file=/proc/self/fd/" + std::to_string(network.pcap_fd)});
 }
 
 void QemuMachine::spawn(const std::string& config_path) {
@@ -212,6 +228,7 @@ void QemuMachine::spawn(const std::string& config_path) {
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, nullptr);
     for (auto& end : theirs_) fcntl(end.get(), F_SETFD, 0);
+    if (options_.network) fcntl(options_.network->fd, F_SETFD, 0), fcntl(options_.network->pcap_fd, F_SETFD, 0);
     int null = open("/dev/null", O_RDWR);
     dup2(null, STDIN_FILENO);
     dup2(null, STDOUT_FILENO);  // stderr stays: QEMU's own complaints
