@@ -161,7 +161,7 @@ u32 Connection::receive_room() const {
 u16 Connection::window_to_announce() {
   u32 current = receive_.edge > receive_.nxt ? receive_.edge - receive_.nxt : 0;
   u32 room = std::min<u32>(receive_room(), 65535u << receive_.scale);
-  if (room >= current + std::min<u32>(receive_.limit / 2, receive_.mss)) current = room;
+  if (room >= current + std::min<u32>(std::min<u32>(receive_.limit, 65535u << receive_.scale) / 2, receive_.mss)) current = room;
   u32 field = std::min<u32>(current >> receive_.scale, 65535);
   SeqNum edge = receive_.nxt + (field << receive_.scale);
   receive_.edge = std::max(receive_.edge, edge);
