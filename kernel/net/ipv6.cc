@@ -73,6 +73,7 @@ void StackState::ipv6_input(Interface& interface, PacketPtr packet) {
   bool more = walk.fragment->more();
   if (more && (total - data) % 8 != 0) {  // RFC 8200 §4.5
     malformed();
+    received.protocol = wire::kProtocolFragment;
     return send_icmp_error(received, *packet, wire::kIcmpv6ParameterProblem, 0, 4);
   }
   FragmentKey key{received.source, received.destination, walk.fragment->identification, interface.index, 0};

@@ -60,7 +60,8 @@ void Reassembly::remove(Whole& whole) {
 PacketPtr Reassembly::add(const FragmentKey& key, u32 offset, bool more, std::span<const u8> header, PacketPtr fragment, u64 now_ns) {
   u32 size = fragment->size();
   // RFC 791 §3.2: all but the last are multiples of 8; and a packet has a length field of 16 bits.
-  if (size == 0 || (more && size % 8 != 0) || u64{offset} + size + header.size() > 65535 || header.size() > kHeaderMax) return nullptr;
+  u64 counted = u64{offset} + size + (key.source.is_v4() ? header.size() : 0);
+  if (size == 0 || (more && size % 8 != 0) || counted > 65535 || header.size() > kHeaderMax) return nullptr;
   Whole* whole = find(key);
   if (whole == nullptr) whole = create(key, now_ns);
   if (whole == nullptr || whole->poisoned) return nullptr;

@@ -134,6 +134,12 @@ bool StackState::configured() const {
 
 Result<void> StackState::set_name_servers(Origin origin, std::span<const IpAddress> servers, u64 valid_until_ns) {
   constexpr size_t kMax = 8;
+  bool changed = false;
+  for (size_t i = name_servers_.size(); origin == Origin::dhcp && i-- > 0;) {  // a lease's list replaces that of the one before
+    if (name_servers_[i].origin != origin) continue;
+    name_servers_.erase(i);
+    changed = true;
+  }
   for (const IpAddress& server : servers) {
     NameServer* known = std::find_if(name_servers_.begin(), name_servers_.end(), [&](auto& have) { return have.address == server; });
     if (known != name_servers_.end()) {
@@ -142,9 +148,10 @@ Result<void> StackState::set_name_servers(Origin origin, std::span<const IpAddre
     }
     if (name_servers_.size() >= kMax) break;
     TRY(name_servers_.push_back({server, origin, valid_until_ns}));
+    changed = true;
   }
   timers_dirty_ = true;
-  environment_.names_changed();
+  if (changed) environment_.names_changed();
   return {};
 }
 

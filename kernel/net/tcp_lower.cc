@@ -106,8 +106,8 @@ void StackState::tcp_input(const Received& received, PacketPtr packet) {
   }
   Segment segment = decode(*parsed, length - header_size);
   u32 index = received.interface.index;
-  Flow flow{{received.destination, parsed->header->destination_port, received.destination.is_link_local() ? index : 0},
-            {received.source, parsed->header->source_port, received.source.is_link_local() ? index : 0}};
+  // The interface is told always; TCP knows where it matters (link-local addresses, SO_BINDTODEVICE).
+  Flow flow{{received.destination, parsed->header->destination_port, index}, {received.source, parsed->header->source_port, index}};
   u32 pieces = 1;
   if (packet->segment_size != 0 && segment.payload_size > packet->segment_size) {
     pieces = (segment.payload_size + packet->segment_size - 1) / packet->segment_size;
