@@ -170,7 +170,6 @@ int Run::execute() {
   terminal_.start();
   vmm::MonitorResult result = run_machine(machine);
   terminal_.restore();
-  end_network();
   timeline_.kvm = kvm;
   say_how_it_went(result, messages);
   return result.status;
@@ -189,6 +188,9 @@ int run_command(const RunOptions& options, u64 command_start_ns) {
   try {
     int status = run->execute();
     fflush(stdout);
+    // The network's process ends with its pair; while it does, the virtual machine's descriptors are let go, which exit would do anyway.
+    close_range(3, ~0u, 0);
+    run->end_network();
     _exit(status);
   } catch (...) {
     run->end_network();

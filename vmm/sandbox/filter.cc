@@ -20,26 +20,23 @@ namespace {
 
 // The most frequent first. What the monitor, its event loop, malloc, threads and stdio use once everything is open.
 constexpr u32 kAllowed[] = {
-    SYS_futex,         SYS_epoll_wait,      SYS_epoll_pwait,
-    SYS_read,          SYS_write,           SYS_preadv2,
-    SYS_pwritev2,      SYS_readv,           SYS_writev,
-    SYS_sendmsg,       SYS_recvmsg,         SYS_poll,
-    SYS_rt_sigreturn,  SYS_getrandom,       SYS_timerfd_settime,
-    SYS_clock_gettime, SYS_clock_nanosleep, SYS_nanosleep,
-    SYS_epoll_ctl,     SYS_pread64,         SYS_lseek,
-    SYS_close,         SYS_munmap,          SYS_madvise,
-    SYS_brk,           SYS_sched_yield,     SYS_rt_sigprocmask,
-    SYS_rt_sigaction,  SYS_sigaltstack,     SYS_set_robust_list,
-    SYS_rseq,          SYS_gettid,          SYS_getpid,
-    SYS_fstat,         SYS_newfstatat,      SYS_restart_syscall,
-    SYS_exit,          SYS_exit_group,      SYS_sched_getaffinity,
+    SYS_futex,           SYS_epoll_wait,  SYS_epoll_pwait,     SYS_read,
+    SYS_write,           SYS_preadv2,     SYS_pwritev2,        SYS_readv,
+    SYS_writev,          SYS_sendmsg,     SYS_recvmsg,         SYS_poll,
+    SYS_rt_sigreturn,    SYS_getrandom,   SYS_timerfd_settime, SYS_clock_gettime,
+    SYS_clock_nanosleep, SYS_nanosleep,   SYS_epoll_ctl,       SYS_pread64,
+    SYS_lseek,           SYS_close,       SYS_close_range,     SYS_munmap,
+    SYS_madvise,         SYS_brk,         SYS_sched_yield,     SYS_rt_sigprocmask,
+    SYS_rt_sigaction,    SYS_sigaltstack, SYS_set_robust_list, SYS_rseq,
+    SYS_gettid,          SYS_getpid,      SYS_fstat,           SYS_newfstatat,
+    SYS_restart_syscall, SYS_exit,        SYS_exit_group,      SYS_sched_getaffinity,
     SYS_wait4,
 };
 // ioctl(2) requests: the running vCPU, doorbells once there are many (monitor.cc), its registers for a crash report, the terminal,
 // and what a TAP interface may leave to the guest, which the guest's driver decides.
 constexpr u32 kIoctls[] = {
     KVM_RUN,    KVM_INTERRUPT, KVM_IOEVENTFD, KVM_GET_REGS, KVM_GET_SREGS, KVM_GET_VCPU_EVENTS, KVM_SET_SIGNAL_MASK,
-    TIOCGWINSZ, TCGETS,        TCSETS,        TCSETSW,      TCSETSF,      TUNSETOFFLOAD,
+    TIOCGWINSZ, TCGETS,        TCSETS,        TCSETSW,      TCSETSF,       TUNSETOFFLOAD,
 };
 
 }  // namespace
