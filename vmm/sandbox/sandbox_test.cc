@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <linux/if_tun.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
@@ -51,6 +52,7 @@ TEST(Sandbox, monitors_own_calls_are_allowed) {
               if (write(pipes[1], &byte, 1) != 1 || read(pipes[0], &byte, 1) != 1) _exit(1);
               if (mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED) _exit(2);
               syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), 0);
+              if (ioctl(pipes[0], TUNSETOFFLOAD, 0) == 0) _exit(3);
             }),
             kAllowed);
 }
@@ -76,6 +78,7 @@ TEST(Sandbox, everything_else_ends_the_process) {
       {"io_uring", [] { syscall(SYS_io_uring_setup, 1, nullptr); }},
       {"executable mmap", [] { syscall(SYS_mmap, 0, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0); }},
       {"executable mprotect", [] { syscall(SYS_mprotect, 0x10000, 4096, PROT_EXEC); }},
+      {"making a TAP interface", [] { syscall(SYS_ioctl, 0, TUNSETIFF, "x"); }},
       {"typing into the terminal", [] { syscall(SYS_ioctl, 0, TIOCSTI, "x"); }},
       {"setuid", [] { syscall(SYS_setuid, 0); }},
       {"process_vm_readv", [] { syscall(SYS_process_vm_readv, 1, nullptr, 0, nullptr, 0, 0); }},
