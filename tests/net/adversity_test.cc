@@ -83,6 +83,23 @@ TEST(Adversity, a_reader_of_single_bytes_does_not_make_silly_windows) {
   EXPECT_LT(hosts.a.port().line_frames - frames, 60u);
 }
 
+// --- sizes -------------------------------------------------------------------
+
+// Streams both ways under loss: full segments leave while SACK blocks are due. The line refuses what is larger than the MTU.
+TEST(Adversity, rfc6691_3_options_do_not_make_segments_larger_than_the_mtu) {
+  for (bool segmentation : {false, true}) {
+    HostOptions options;
+    options.conditions = {.bits_per_second = 100'000'000, .delay_ns = 2 * kMillisecond, .loss = 20'000};
+    options.offloads = {.checksum = segmentation, .segmentation = segmentation};
+    TwoHosts hosts(6, options);
+    hosts.connect();
+    constexpr u64 kBytes = 500'000;
+    hosts.network.add<Stream>(hosts.network, hosts.client, StreamPlan{.key_out = 1, .key_in = 2, .bytes_out = kBytes, .bytes_in = kBytes});
+    hosts.network.add<Stream>(hosts.network, hosts.server, StreamPlan{.key_out = 2, .key_in = 1, .bytes_out = kBytes, .bytes_in = kBytes});
+    EXPECT_TRUE(hosts.network.run_to_end(300 * kSecond)) << hosts.network.trouble;
+  }
+}
+
 // --- peers that vanish ---------------------------------------------------------
 
 TEST(Adversity, rfc9293_3_8_4_keep_alive_finds_a_dead_peer) {

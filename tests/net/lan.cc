@@ -21,17 +21,34 @@ void Port::release_ring() const {
   while (!leaving_.empty() && leaving_.front() <= lan_.now_ns()) leaving_.pop_front();
 }
 
+// What the device does not do must not be asked of it.
+const char* Port::violation(const packet::Packet& packet) const {
+  u32 size = packet.size();
+  if (size < sizeof(wire::EthernetHeader)) return "a packet without an ethernet header";
+  if (packet.checksum == packet::Checksum::partial && !offloads_.checksum) return "a partial checksum for a device that computes none";
+  if (packet.checksum == packet::Checksum::partial && u32{packet.checksum_start} + packet.checksum_offset + 2 > size)
+    return "a checksum outside the packet";
+  if (packet.segmentation == packet::Segmentation::none)
+    return size > properties_.mtu + sizeof(wire::EthernetHeader) ? "a frame larger than the MTU" : nullptr;
+  if (!offloads_.segmentation) return "a packet to be cut for a device that does not";
+  if (packet.checksum != packet::Checksum::partial || packet.header_size >= size || packet.checksum_start >= packet.header_size)
+    return "wrong segmentation";
+  if (packet.segment_size == 0 || packet.header_size + packet.segment_size > properties_.mtu + sizeof(wire::EthernetHeader))
+    return "segments larger than the MTU";
+  return size > properties_.segmentation_max ? "more than segmentation_max" : nullptr;
+}
+
 bool Port::transmit(packet::PacketPtr& packet) {
   release_ring();
   if (ring_.size() + leaving_.size() >= conditions.ring) {
     refused_ = true;
     return false;
   }
-  // What the device does not do must not be asked of it.
-  HUSK_ASSERT(offloads_.checksum || packet->checksum != packet::Checksum::partial);
-  HUSK_ASSERT(offloads_.segmentation || packet->segmentation == packet::Segmentation::none);
-  HUSK_ASSERT(packet->segmentation != packet::Segmentation::none || packet->size() <= properties_.mtu + sizeof(wire::EthernetHeader));
-  HUSK_ASSERT(packet->size() <= properties_.segmentation_max + sizeof(wire::EthernetHeader));
+  if (const char* wrong = violation(*packet); wrong != nullptr) {
+    if (lan_.violation == nullptr) lan_.violation = wrong;
+    packet.reset();
+    return true;
+  }
   ++statistics_.packets_sent;
   statistics_.bytes_sent += packet->size();
   ring_.push_back(frame_of(*packet));

@@ -82,6 +82,7 @@ class Port final : public packet::NetDevice {
  private:
   friend class Lan;
   Port(Lan& lan, Properties properties, Offloads offloads) : lan_(lan), properties_(properties), offloads_(offloads) {}
+  const char* violation(const packet::Packet& packet) const;
   void put_on_line(Frame frame);
   void release_ring() const;
 
@@ -107,6 +108,8 @@ class Lan {
   u64 next_event_ns() const;
   // Moves the clock, and what arrives until then into the ports. Never backwards.
   void advance(u64 to_ns);
+  // The first thing that a stack asked of a device and must not; null: none. The packet is dropped.
+  const char* violation = nullptr;
   // A frame from nowhere, delivered to a port at once.
   void inject(Port& to, Bytes bytes) { to.received_.push_back({std::move(bytes)}); }
   // Sees every frame that arrives, for tests that look at the line.

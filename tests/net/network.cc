@@ -54,6 +54,10 @@ bool Network::settle() {
     bool moved = false;
     for (auto& host : hosts_) moved |= host->stack().run();
     for (size_t i = 0; i < actors_.size(); ++i) moved |= !actors_[i]->done() && actors_[i]->step(now_ns());  // actors make actors
+    if (lan_.violation != nullptr) {
+      trouble = lan_.violation;
+      return false;
+    }
     if (!moved) return true;
   }
   trouble = "something moves for ever while the clock stands still";
