@@ -20,7 +20,9 @@ void Connection::enter_recovery(u64 now_ns) {
 // New data was acknowledged while in recovery or after a timeout.
 void Connection::advance_recovery(u32 bytes, u32 flight_before, u64 now_ns) {
   if (send_.una >= point_) {
-    if (mode_ == Mode::recovery) {  // RFC 6582 §3.2 step 3, (1): no burst
+    if (mode_ == Mode::recovery && sack_) {
+      window_.congestion = window_.threshold;
+    } else if (mode_ == Mode::recovery) {  // RFC 6582 §3.2 step 3, (1): no burst
       u32 flight = send_.nxt - send_.una;
       window_.congestion = std::min(window_.threshold, std::max(flight, window_.mss) + window_.mss);
     } else {

@@ -15,6 +15,7 @@ class RoundTrip {
   static constexpr u64 kGranularity = kMilli;
 
   void sample(u64 time_ns) {
+    time_ns = std::max<u64>(time_ns, 1);
     if (smoothed_ == 0) {
       smoothed_ = time_ns;
       variation_ = time_ns / 2;
