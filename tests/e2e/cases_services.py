@@ -24,11 +24,11 @@ def free_port(kind=socket.SOCK_STREAM):
 class Service:
     """`husk run` of a server in the background; ends it, and checks how it ended."""
 
-    def __init__(self, t, program, port, options=(), udp=False):
+    def __init__(self, t, program, port, options=(), udp=False, memory="128M"):
         self.t, self.port = t, free_port(socket.SOCK_DGRAM if udp else socket.SOCK_STREAM)
         self.log = open(t.work / f"service-{self.port}.log", "w+b")
         publish = f"127.0.0.1:{self.port}:{port}" + ("/udp" if udp else "")
-        command = t.husk_command("-p", publish, "-m", "128M", *options) + list(program)
+        command = t.husk_command("-p", publish, "-m", memory, *options) + list(program)
         self.process = subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, env=t.environment, cwd=t.work)
 
     def __enter__(self):
@@ -77,6 +77,12 @@ class Service:
             print(f"      the server said: {shorten(log, 3000)}", flush=True)
 
 
+def said_to(port, question):
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        connection.sendall(question)
+        return connection.recv(1000)
+
+
 def succeed(t, command, timeout=120, **more):
     done = t.run(command, timeout=timeout, **more)
     t.expect(done.returncode == 0, f"{' '.join(map(str, command))}: status {done.returncode}: {shorten(done.stdout, 1500)} {shorten(done.stderr, 1500)}")
@@ -109,7 +115,7 @@ def redis(t):
 
 def memcached(t):
     with Service(t, ["memcached", "-u", "root", "-U", "0", "-t", "2"], 11211) as service:
-        service.ready()
+        service.ready(lambda: said_to(service.port, b"version\r\n").startswith(b"VERSION"))
         servers = f"--servers=127.0.0.1:{service.port}"
         (t.work / "stored").write_bytes(os.urandom(100_000))
         succeed(t, ["memccp", servers, t.work / "stored"])
@@ -219,7 +225,7 @@ def go_http_server(t):
     env = dict(t.environment, GOCACHE=str(t.work.parent / "gocache"), CGO_ENABLED="0", GOFLAGS="-mod=mod", HOME=str(t.work))
     built = t.run(["go", "build", "-o", "server", "server.go"], env=env, timeout=300)
     t.expect(built.returncode == 0, f"go build: {built.stderr.decode()}")
-    with Service(t, [t.work / "server"], 8080, ["-m", "256M"]) as service:
+    with Service(t, [t.work / "server"], 8080, memory="256M") as service:
         url = f"http://127.0.0.1:{service.port}"
         service.ready(lambda: t.run(["curl", "-s", "-m", "5", url]).returncode == 0)
         (t.work / "body").write_bytes(os.urandom(10_000_000))
@@ -230,8 +236,8 @@ def go_http_server(t):
 
 def iperf3(t):
     with Service(t, ["iperf3", "-s"], 5201) as service:
-        service.ready()
-        time.sleep(0.5)
+        # Not by a connection that says nothing: iperf3 would wait for its test.
+        service.ready(lambda: t.run(["iperf3", "-c", "127.0.0.1", "-p", service.port, "-n", "1K"]).returncode == 0)
         for direction in ((), ("-R",)):
             text = succeed(t, ["iperf3", "-c", "127.0.0.1", "-p", service.port, "-t", "3", *direction])
             t.expect("receiver" in text, f"iperf3: {shorten(text)}")

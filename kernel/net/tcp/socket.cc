@@ -69,11 +69,7 @@ Result<void> Connection::listen(u32 backlog) {
     TRY(choose_port());
   }
   auto made = TRY(make_owned<Listener>());
-  listening = true;
-  if (!engine_.ports.is_free(bucket->port, *this)) {
-    listening = false;
-    return Error(EADDRINUSE);
-  }
+  if (!engine_.ports.is_free(bucket->port, *this)) return Error(EADDRINUSE);
   engine_.ports.set_listening(*this, true);
   listener_ = std::move(made);
   listener_->backlog = backlog;
