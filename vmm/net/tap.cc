@@ -122,7 +122,7 @@ void set_up(const Interface& interface, TapResult& result) {
 [[noreturn]] void explain(int error, const std::string& name, bool existed) {
   errno = error;
   if (error == EPERM && existed) throw_errno("using the TAP interface " + name, "it is somebody else's; " + how_to_make("another"));
-  if (error == EPERM) throw_errno(name.empty() ? "making a TAP interface" : "there is no interface " + name + "; making it", how_to_make(name));
+  if (error == EPERM) throw_errno("making a TAP interface", how_to_make(name));
   if (error == EBUSY) throw_errno("using the TAP interface " + name, "another program uses it: each machine needs one of its own");
   if (error == EINVAL && existed) throw MonitorError(name + " is not a TAP interface, or one with several queues; " + how_to_make("another"));
   throw_errno("using the TAP interface " + name);
@@ -137,6 +137,9 @@ TapResult open_tap(const std::string& name) {
   if (!result.fd)
     throw_errno("opening /dev/net/tun", errno == EACCES ? "its mode should be 0666" : "the host has no TAP interfaces; try: sudo modprobe tun");
   bool existed = !name.empty() && Interface(name).exists();
+  // A misspelt name must not become an interface that nobody looks for.
+  if (!name.empty() && !existed)
+    throw MonitorError("there is no network interface " + name + "; leave the name out to have one made, or: " + how_to_make(name));
   ifreq request{};
   request.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
   std::string wanted = name.empty() ? "husk%d" : name;
