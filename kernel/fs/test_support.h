@@ -63,6 +63,19 @@ inline std::string read(vfs::File& file, size_t size, const u64* offset = nullpt
   return text;
 }
 
+// epoll_wait(2) into an array.
+inline Result<size_t> epoll_wait(vfs::File& epoll, vfs::EpollEvent* events, size_t maximum, u64 deadline_ns) {
+  struct Array final : vfs::EpollOutput {
+    Result<void> put(const vfs::EpollEvent& event) override {
+      *next++ = event;
+      return {};
+    }
+    vfs::EpollEvent* next;
+  } array;
+  array.next = events;
+  return vfs::epoll_wait(epoll, array, maximum, deadline_ns);
+}
+
 struct Names final : vfs::DirectoryVisitor {
   struct Name {
     std::string name;

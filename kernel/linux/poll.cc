@@ -208,16 +208,24 @@ Result<Ref<vfs::File>> epoll_file(int fd) {
   return file;
 }
 
+class ProgramEvents final : public vfs::EpollOutput {
+ public:
+  explicit ProgramEvents(u64 address) : next_(address) {}
+  Result<void> put(const vfs::EpollEvent& event) override {
+    TRY(mem::write_user(next_, EpollEvent{event.events, event.data}));
+    next_ = next_ + 1;
+    return {};
+  }
+
+ private:
+  mem::UserPtr<EpollEvent> next_;
+};
+
 Result<i64> wait_for_epoll(int fd, u64 out, int maximum, u64 deadline_ns) {
-  constexpr int kBatch = 64;  // on the stack; more are for the next call
   if (maximum <= 0 || maximum > 0x7fffffff / static_cast<int>(sizeof(EpollEvent))) return Error(EINVAL);
   auto epoll = TRY(epoll_file(fd));
-  vfs::EpollEvent events[kBatch];
-  size_t count = TRY(vfs::epoll_wait(*epoll, events, static_cast<size_t>(std::min(maximum, kBatch)), deadline_ns));
-  EpollEvent packed[kBatch];
-  for (size_t i = 0; i < count; ++i) packed[i] = {events[i].events, events[i].data};
-  TRY(mem::copy_to_user(out, packed, count * sizeof(EpollEvent)));
-  return static_cast<i64>(count);
+  ProgramEvents events(out);
+  return static_cast<i64>(TRY(vfs::epoll_wait(*epoll, events, static_cast<size_t>(maximum), deadline_ns)));
 }
 
 u64 epoll_deadline(int timeout_ms) {

@@ -81,7 +81,7 @@ class EpollFile final : public File {
   void sleepers_changed() {
     for (Item& item : exclusive_items_) item.exclusive = !sleepers_.empty();
   }
-  Result<size_t> wait(EpollEvent* events, size_t maximum, u64 deadline_ns);
+  Result<size_t> wait(EpollOutput& output, size_t maximum, u64 deadline_ns);
   // How many epolls lie below this one, and whether `other` is among them: more than kNestingMax then.
   int depth_below(const File& other) const {
     int depth = 0;
@@ -101,7 +101,7 @@ class EpollFile final : public File {
   }
 
  private:
-  size_t collect(EpollEvent* events, size_t maximum);
+  Result<size_t> collect(EpollOutput& output, size_t maximum);
   void unready(Item& item) {
     if (!item.is_ready()) return;
     item.ListNode<ReadyTag>::unlink();
@@ -146,14 +146,21 @@ void EpollFile::remove(Item& item) {
   delete &item;
 }
 
-size_t EpollFile::collect(EpollEvent* events, size_t maximum) {
+Result<size_t> EpollFile::collect(EpollOutput& output, size_t maximum) {
   size_t count = 0;
   for (size_t left = ready_count_; left > 0 && count < maximum; --left) {
     Item& item = *ready_.front();
     unready(item);
     u32 now = item.events_now();
     if (now == 0) continue;
-    events[count++] = {now, item.wanted.data};
+    Result<void> put = output.put({now, item.wanted.data});
+    if (!put.ok()) {
+      ready_.push_front(&item);
+      ++ready_count_;
+      if (count == 0) return put.error();
+      break;
+    }
+    ++count;
     if ((item.wanted.events & kOneShot) != 0) {
       item.spent = true;
     } else if ((item.wanted.events & kEdge) == 0) {
@@ -187,10 +194,10 @@ class EpollSleeper final : public sched::Waiter {
   sched::Thread* thread_ = sched::current();
 };
 
-Result<size_t> EpollFile::wait(EpollEvent* events, size_t maximum, u64 deadline_ns) {
-  size_t count = collect(events, maximum);
+Result<size_t> EpollFile::wait(EpollOutput& output, size_t maximum, u64 deadline_ns) {
+  size_t count = TRY(collect(output, maximum));
   // What has arrived without an interrupt yet counts, and is cheaper than sleeping for it.
-  if (count == 0 && sched::poll_devices()) count = collect(events, maximum);
+  if (count == 0 && sched::poll_devices()) count = TRY(collect(output, maximum));
   while (count == 0 && deadline_ns != 0) {
     sched::expect_events();
     sched::Wake wake;
@@ -199,7 +206,7 @@ Result<size_t> EpollFile::wait(EpollEvent* events, size_t maximum, u64 deadline_
       sched::prepare_to_block();
       wake = sched::block(deadline_ns, sched::Interruptible::yes);
     }
-    count = collect(events, maximum);
+    count = TRY(collect(output, maximum));
     if (wake == sched::Wake::woken || count > 0) continue;
     if (wake == sched::Wake::interrupted) return Error(EINTR);
     break;
@@ -249,9 +256,9 @@ Result<void> epoll_remove(File& file, int descriptor, File& target) {
   return {};
 }
 
-Result<size_t> epoll_wait(File& file, EpollEvent* events, size_t maximum, u64 deadline_ns) {
+Result<size_t> epoll_wait(File& file, EpollOutput& output, size_t maximum, u64 deadline_ns) {
   if (maximum == 0) return Error(EINVAL);
-  return TRY(as_epoll(file))->wait(events, maximum, deadline_ns);
+  return TRY(as_epoll(file))->wait(output, maximum, deadline_ns);
 }
 
 }  // namespace husk::vfs

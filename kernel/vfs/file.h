@@ -132,7 +132,15 @@ struct EpollEvent {
 Result<void> epoll_add(File& epoll, int descriptor, Ref<File> target, const EpollEvent& event);
 Result<void> epoll_modify(File& epoll, int descriptor, File& target, const EpollEvent& event);
 Result<void> epoll_remove(File& epoll, int descriptor, File& target);
-Result<size_t> epoll_wait(File& epoll, EpollEvent* events, size_t maximum, u64 deadline_ns);
+// Takes events one by one; with an error the event stays for the next call.
+class EpollOutput {
+ public:
+  virtual Result<void> put(const EpollEvent& event) = 0;
+
+ protected:
+  ~EpollOutput() = default;
+};
+Result<size_t> epoll_wait(File& epoll, EpollOutput& output, size_t maximum, u64 deadline_ns);
 
 struct PollItem {
   Ref<File> file;  // may be null: skipped

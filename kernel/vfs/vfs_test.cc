@@ -14,7 +14,7 @@ class VfsTest : public test::Machine {
   static vfs::FilePair pipe(u32 flags = 0) { return vfs::make_pipe(flags).release(); }
   static std::vector<vfs::EpollEvent> ready(vfs::File& epoll, size_t maximum = 16, u64 deadline = 0) {
     std::vector<vfs::EpollEvent> events(maximum);
-    auto count = vfs::epoll_wait(epoll, events.data(), maximum, deadline);
+    auto count = test::epoll_wait(epoll, events.data(), maximum, deadline);
     events.resize(count.ok() ? *count : 0);
     return events;
   }

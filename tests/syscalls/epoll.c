@@ -88,6 +88,7 @@ static void errors(void) {
   int e = epoll_create1(0), other = epoll_create1(0), v = eventfd(0, 0), file = open("/etc/passwd", O_RDONLY);
   struct epoll_event out[2];
   volatile int negative = -1;
+  void* volatile bad_address = (void*)8;
   SHOW(epoll_create(0));
   SHOW(epoll_create1(1));
   SHOW(control(e, EPOLL_CTL_ADD, 999, EPOLLIN, 1));
@@ -103,6 +104,13 @@ static void errors(void) {
   SHOW(epoll_wait(e, out, 0, 0));
   SHOW(epoll_wait(e, out, negative, 0));
   SHOW(epoll_wait(v, out, 1, 0));
+  unsigned long one = 1;
+  control(e, EPOLL_CTL_ADD, v, EPOLLIN | EPOLLET, 1);
+  write(v, &one, 8);
+  SHOW(epoll_wait(e, bad_address, 1, 0));
+  SHOW(epoll_wait(e, out, 1, 0));
+  read(v, &one, 8);
+  control(e, EPOLL_CTL_DEL, v, 0, 1);
   SHOW(epoll_wait(999, out, 1, 0));
   SHOW(control(e, EPOLL_CTL_ADD, v, EPOLLIN | EPOLLEXCLUSIVE | EPOLLRDHUP, 1));
   SHOW(control(e, EPOLL_CTL_ADD, v, EPOLLIN | EPOLLEXCLUSIVE | EPOLLONESHOT, 1));
@@ -197,6 +205,8 @@ static void many(void) {
   for (int i = 0; i < 500; i += 100) write(pairs[i][1], "x", 1);
   show(e);
   for (int i = 0; i < 500; ++i) write(pairs[i][1], "x", 1);
+  static struct epoll_event all[1000];
+  SHOW(epoll_wait(e, all, 1000, 0));
   static char seen[500];
   int distinct = 0;
   for (int round = 0; round < 60; ++round) {  // items take turns
