@@ -96,46 +96,38 @@ Result<bool> InetDatagram::take_source(const Vec<vfs::ControlData>& control, net
   return found;
 }
 
-template <typename T>
-Result<void> add_item(vfs::SocketMessage& message, int level, int type, const T& value) {
+// Adds one message, if it is wanted.
+Result<void> add_item(vfs::SocketMessage& message, bool wanted, int level, int type, const void* value, u32 size) {
+  if (!wanted) return {};
   if (message.control == nullptr) {
     message.flags |= kMessageControlCut;
     return {};
   }
-  vfs::ControlData item{level, type, sizeof(T), {}};
-  static_assert(sizeof(T) <= sizeof(item.bytes));
-  memcpy(item.bytes, &value, sizeof(T));
+  vfs::ControlData item{level, type, size, {}};
+  memcpy(item.bytes, value, size);
   return message.control->push_back(item);
 }
 
 Result<void> InetDatagram::add_control(const net::udp::Datagram& datagram, vfs::SocketMessage& message) {
-  u64 now = time::realtime_ns();
-  if (number(kLevelSocket, SO_TIMESTAMPNS_OLD) != 0) {
-    u64 stamp[2] = {now / time::kNsPerSecond, now % time::kNsPerSecond};
-    TRY(add_item(message, kLevelSocket, SO_TIMESTAMPNS_OLD, stamp));
-  } else if (number(kLevelSocket, SO_TIMESTAMP_OLD) != 0) {
-    u64 stamp[2] = {now / time::kNsPerSecond, now % time::kNsPerSecond / 1000};
-    TRY(add_item(message, kLevelSocket, SO_TIMESTAMP_OLD, stamp));
-  }
-  bool v6 = domain == kInet6;
-  if (udp_->options().packet_information && v6) {
-    in6_pktinfo info;
-    memcpy(&info.ipi6_addr, datagram.to.address.bytes, 16);
-    info.ipi6_ifindex = static_cast<int>(datagram.to.interface);
-    TRY(add_item(message, kLevelIp6, IPV6_PKTINFO, info));
-  } else if (udp_->options().packet_information) {
-    in_pktinfo info;
-    info.ipi_ifindex = static_cast<int>(datagram.to.interface);
-    memcpy(&info.ipi_addr, datagram.to.address.v4_bytes(), 4);
-    info.ipi_spec_dst = info.ipi_addr;
-    TRY(add_item(message, kLevelIp, IP_PKTINFO, info));
-  }
-  int hops = datagram.hop_limit, traffic_class = datagram.traffic_class;
-  if (number(kLevelIp, IP_RECVTTL) != 0 && !v6) TRY(add_item(message, kLevelIp, IP_TTL, hops));
-  if (number(kLevelIp, IP_RECVTOS) != 0 && !v6) TRY(add_item(message, kLevelIp, IP_TOS, datagram.traffic_class));
-  if (number(kLevelIp6, IPV6_RECVHOPLIMIT) != 0) TRY(add_item(message, kLevelIp6, IPV6_HOPLIMIT, hops));
-  if (number(kLevelIp6, IPV6_RECVTCLASS) != 0) TRY(add_item(message, kLevelIp6, IPV6_TCLASS, traffic_class));
-  return {};
+  const bool v6 = domain == kInet6, information = udp_->options().packet_information;
+  if (!has_remembered() && !information) return {};
+  u64 now = time::realtime_ns(), stamp[2] = {now / time::kNsPerSecond, now % time::kNsPerSecond};
+  const bool in_ns = number(kLevelSocket, SO_TIMESTAMPNS_OLD) != 0;
+  TRY(add_item(message, in_ns, kLevelSocket, SO_TIMESTAMPNS_OLD, stamp, sizeof(stamp)));
+  stamp[1] /= 1000;
+  TRY(add_item(message, !in_ns && number(kLevelSocket, SO_TIMESTAMP_OLD) != 0, kLevelSocket, SO_TIMESTAMP_OLD, stamp, sizeof(stamp)));
+  in6_pktinfo to6{{}, static_cast<int>(datagram.to.interface)};
+  memcpy(&to6.ipi6_addr, datagram.to.address.bytes, 16);
+  TRY(add_item(message, information && v6, kLevelIp6, IPV6_PKTINFO, &to6, sizeof(to6)));
+  in_pktinfo to4{static_cast<int>(datagram.to.interface), {}, {}};
+  memcpy(&to4.ipi_addr, datagram.to.address.v4_bytes(), 4);
+  to4.ipi_spec_dst = to4.ipi_addr;
+  TRY(add_item(message, information && !v6, kLevelIp, IP_PKTINFO, &to4, sizeof(to4)));
+  const int hops = datagram.hop_limit, traffic_class = datagram.traffic_class;
+  TRY(add_item(message, !v6 && number(kLevelIp, IP_RECVTTL) != 0, kLevelIp, IP_TTL, &hops, sizeof(hops)));
+  TRY(add_item(message, !v6 && number(kLevelIp, IP_RECVTOS) != 0, kLevelIp, IP_TOS, &datagram.traffic_class, 1));
+  TRY(add_item(message, number(kLevelIp6, IPV6_RECVHOPLIMIT) != 0, kLevelIp6, IPV6_HOPLIMIT, &hops, sizeof(hops)));
+  return add_item(message, number(kLevelIp6, IPV6_RECVTCLASS) != 0, kLevelIp6, IPV6_TCLASS, &traffic_class, sizeof(traffic_class));
 }
 
 // --- datagrams ------------------------------------------------------------------------------------------------------------------

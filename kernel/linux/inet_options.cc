@@ -93,32 +93,27 @@ constexpr InetSocket::Row InetSocket::kRows[] = {
     {kLevelIp6, IPV6_AUTOFLOWLABEL, kBoolean, kBoth, kNowhere, kNowhere, kAny, kMost, 1},
 };
 
-const InetSocket::Row* InetSocket::row(int level, int option) {
+const InetSocket::Row* InetSocket::row(int level, int option) const {
+  if (level == kLevelIp6 && domain == kInet) return nullptr;
   for (const Row& candidate : kRows) {
-    if (candidate.level == level && candidate.option == option) return &candidate;
+    if (candidate.level == level && candidate.option == option)
+      return (candidate.sockets & (is_stream() ? kStream : kDatagram)) != 0 ? &candidate : nullptr;
   }
   return nullptr;
 }
 
-const InetSocket::Row* InetSocket::checked_row(int level, int option) const {
-  if (level == kLevelIp6 && domain == kInet) return nullptr;
-  const Row* found = row(level, option);
-  return found != nullptr && (found->sockets & (is_stream() ? kStream : kDatagram)) != 0 ? found : nullptr;
-}
-
 // --- numbers --------------------------------------------------------------------------------------------------------------------
 
-int InetSocket::number(int level, int option) const {
-  const Row& wanted = *row(level, option);
+int InetSocket::number(int level, int option, int initial) const {
   for (const Remembered& value : remembered_) {
-    if (value.key == wanted.key()) return value.value;
+    if (value.key == (level << 8 | option)) return value.value;
   }
-  return wanted.initial;
+  return initial;
 }
 
 int InetSocket::get_number(const Row& row) const {
   const i16 offset = is_stream() ? row.tcp : row.udp;
-  if (offset == kNowhere) return number(row.level, row.option);
+  if (offset == kNowhere) return number(row.level, row.option, row.initial);
   Options options;
   load(options);
   const u8* field = reinterpret_cast<const u8*>(&options) + offset;
@@ -174,7 +169,7 @@ Result<void> InetSocket::set_special(int, int, std::span<const u8>) { return Err
 Result<void> InetSocket::change_membership(const net::IpAddress&, u32, bool) { return Error(EPROTO); }
 
 Result<size_t> InetSocket::get_option(int level, int option, std::span<u8> out) {
-  if (const Row* found = checked_row(level, option)) {
+  if (const Row* found = row(level, option)) {
     int value = get_number(*found);
     if (level == kLevelIp && out.size() < sizeof(int) && !out.empty() && value >= 0 && value <= 255) {  // a byte will do, as on Linux
       out[0] = static_cast<u8>(value);
@@ -296,7 +291,7 @@ Result<void> InetSocket::set_multicast_interface(int level, std::span<const u8> 
 }
 
 Result<void> InetSocket::set_option(int level, int option, std::span<const u8> value) {
-  if (const Row* found = checked_row(level, option)) {
+  if (const Row* found = row(level, option)) {
     if (level == kLevelIp && value.size() < sizeof(int) && !value.empty()) return set_number(*found, value[0]);
     return set_number(*found, TRY(take_value<int>(value)));
   }

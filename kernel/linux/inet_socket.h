@@ -57,7 +57,9 @@ class InetSocket : public vfs::Socket, public net::SocketObserver {
 
   // The address to bind, connect or send to, with what the options say about it.
   Result<net::Endpoint> endpoint(const vfs::SocketAddress& address, AddressUse use) const;
-  int number(int level, int option) const;  // of an option that is only remembered
+  // An option that is only remembered, or what it is before it is set.
+  int number(int level, int option, int initial = 0) const;
+  bool has_remembered() const { return !remembered_.empty(); }
   // Repeats what gives EAGAIN, as long as the caller wants to wait.
   template <typename Attempt>
   auto wait_until_done(Attempt attempt, u32 message_flags, u64 timeout_ns) -> decltype(attempt()) {
@@ -85,8 +87,7 @@ class InetSocket : public vfs::Socket, public net::SocketObserver {
   };
   struct Row;
   static const Row kRows[];
-  static const Row* row(int level, int option);
-  const Row* checked_row(int level, int option) const;
+  const Row* row(int level, int option) const;  // null: this socket has no such option, or it is none of the table
   int get_number(const Row& row) const;
   Result<void> set_number(const Row& row, int value);
   Result<void> set_buffer(int option, u64 size);

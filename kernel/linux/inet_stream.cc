@@ -97,7 +97,7 @@ u32 InetStream::poll_events() {
   u32 events = tcp_->events();
   constexpr u32 kEnd = net::kError | net::kHangUp | net::kReadHangUp;
   if ((events & (net::kReadable | kEnd)) != net::kReadable || listening()) return events;
-  int least = number(kLevelSocket, 18);  // SO_RCVLOWAT
+  int least = number(kLevelSocket, 18, 1);  // SO_RCVLOWAT
   return least > 1 && tcp_->readable_bytes() < static_cast<size_t>(least) ? events & ~u32{net::kReadable} : events;
 }
 
@@ -217,7 +217,7 @@ Result<size_t> InetStream::send(vfs::SocketMessage& message) {
 
 size_t InetStream::wanted(size_t size, u32 wishes) const {
   if ((wishes & kMessageWaitAll) != 0) return size;
-  return std::min(size, static_cast<size_t>(number(kLevelSocket, 18)));  // SO_RCVLOWAT
+  return std::min(size, static_cast<size_t>(number(kLevelSocket, 18, 1)));  // SO_RCVLOWAT
 }
 
 Result<size_t> InetStream::peek(vfs::SocketMessage& message) {

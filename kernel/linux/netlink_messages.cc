@@ -3,7 +3,6 @@
 #include "kernel/linux/netlink_messages.h"
 
 #include <linux/if.h>
-#include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
 
 #include <algorithm>
@@ -88,7 +87,6 @@ class Answerer {
   Result<void> routes();
   Result<void> route(const net::Route& route, u8 type, const net::IpAddress* destination, const net::IpAddress* source);
   Result<void> route_to(const net::IpAddress& destination);
-  Result<void> neighbours();
   template <typename T>
   std::optional<T> body() const;
   std::span<const u8> attribute_of(size_t body_size, u16 type) const;
@@ -281,25 +279,6 @@ Result<void> Answerer::route_to(const net::IpAddress& destination) {
   return route(*best, RTN_UNICAST, &destination, source_on(best->interface, destination.is_v4()));
 }
 
-Result<void> Answerer::neighbours() {
-  constexpr size_t kMost = 64;
-  net::Neighbour all[kMost];
-  size_t count = std::min(stack_.neighbours(all), kMost);
-  for (const net::Neighbour& entry : std::span(all, count)) {
-    if (!asked_for(request_->family, family_of(entry.address))) continue;
-    ndmsg body{};
-    body.ndm_family = family_of(entry.address);
-    body.ndm_ifindex = static_cast<int>(entry.interface);
-    body.ndm_state = entry.reachable ? NUD_REACHABLE : NUD_STALE;
-    body.ndm_type = RTN_UNICAST;
-    TRY(begin(RTM_NEWNEIGH, body));
-    TRY(address(NDA_DST, entry.address));
-    TRY(out_.attribute(NDA_LLADDR, entry.mac));
-    out_.end();
-  }
-  return done();
-}
-
 Result<void> Answerer::dispatch() {
   switch (request_->header.nlmsg_type) {
     case RTM_GETLINK: return links();
@@ -311,9 +290,6 @@ Result<void> Answerer::dispatch() {
       if (request_->family == kFamily6 && to.size() == 16) return route_to(net::IpAddress::v6(to.data()));
       return error(EINVAL);
     }
-    case RTM_GETNEIGH:
-      if (request_->dump) return neighbours();
-      return error(EOPNOTSUPP);
     default:
       // In each group of four: new, delete, get, set.
       bool asks = request_->header.nlmsg_type >= RTM_BASE && (request_->header.nlmsg_type - RTM_BASE) % 4 == 2;

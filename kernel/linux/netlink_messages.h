@@ -1,4 +1,4 @@
-// rtnetlink(7): the kernel's answers to questions about links, addresses, routes and neighbours, as bytes. No socket here: tested hosted.
+// rtnetlink(7): the kernel's answers to questions about links, addresses and routes, as bytes. No socket here: tested hosted.
 #pragma once
 #undef linux
 

@@ -4,6 +4,9 @@
 #undef linux
 #include <string.h>
 
+#include <cstddef>
+#include <iterator>
+
 #include "base/format.h"
 #include "kernel/linux/network.h"
 #include "kernel/linux/network_info.h"
@@ -173,12 +176,14 @@ class UdpPrinter final : public net::Stack::UdpVisitor {
 bool context_is_v4(void* context) { return context == nullptr; }
 char is_v6;  // its address, as a context, says so
 
+Result<void> print_head(String& out, const char* indent, bool v4, const char* more) {
+  return print(out, "%s  sl  local_address %s st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode%s\n", indent,
+               v4 ? "rem_address  " : "                        remote_address                       ", more);
+}
+
 Result<void> tcp_text(void* context, String& out) {
   bool v4 = context_is_v4(context);
-  TRY(out.append(
-      v4 ? "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
-         : "  sl  local_address                         remote_address                        st tx_queue rx_queue tr tm->when retrnsmt   uid  "
-           "timeout inode\n"));
+  TRY(print_head(out, "", v4, ""));
   TcpPrinter printer(out, v4);
   TRY(network())->tcp().visit(printer);
   return std::move(printer.result);
@@ -186,10 +191,7 @@ Result<void> tcp_text(void* context, String& out) {
 
 Result<void> udp_text(void* context, String& out) {
   bool v4 = context_is_v4(context);
-  TRY(out.append(v4 ? "   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n"
-                    : "  sl  local_address                         remote_address                        st tx_queue rx_queue tr tm->when retrnsmt   "
-                      "uid  timeout "
-                      "inode ref pointer drops\n"));
+  TRY(print_head(out, v4 ? " " : "", v4, " ref pointer drops"));
   UdpPrinter printer(out, v4);
   TRY(network())->visit_udp(printer);
   return std::move(printer.result);
@@ -199,80 +201,66 @@ Result<void> unix_text(void*, String& out) { return out.append("Num       RefCou
 
 // --- counters -------------------------------------------------------------------------------------------------------------------
 
-struct Counter {
-  const char* name;
-  u64 value;
-};
+// Where the values of a group are in their struct of u64; kZero and above: the constant value - kZero.
+constexpr u8 kZero = 128;
 
-Result<void> print_counters(String& out, const char* group, std::span<const Counter> counters) {
-  TRY(print(out, "%s:", group));
-  for (const Counter& counter : counters) TRY(print(out, " %s", counter.name));
-  TRY(print(out, "\n%s:", group));
-  for (const Counter& counter : counters) TRY(print(out, " %llu", static_cast<ull>(counter.value)));
+Result<void> print_counters(String& out, const char* group, const char* names, const void* base, std::span<const u8> positions) {
+  TRY(print(out, "%s: %s\n%s:", group, names, group));
+  for (u8 position : positions) {
+    TRY(print(out, " %llu", position < kZero ? static_cast<const ull*>(base)[position] : ull{position} - kZero));
+  }
   return out.append("\n");
 }
+#define HUSK_AT(type, field) static_cast<u8>(offsetof(type, field) / sizeof(u64))
+#define HUSK_IP(field) HUSK_AT(net::Stack::Statistics, field)
+#define HUSK_TCP(field) HUSK_AT(net::tcp::Tcp::Statistics, field)
+
+constexpr u8 kIp[] = {kZero + 2,
+                      kZero + 64,
+                      HUSK_IP(in_receives),
+                      HUSK_IP(in_header_errors),
+                      HUSK_IP(in_address_errors),
+                      kZero,
+                      HUSK_IP(in_unknown_protocols),
+                      HUSK_IP(in_discards),
+                      HUSK_IP(in_delivers),
+                      HUSK_IP(out_requests),
+                      HUSK_IP(out_discards),
+                      HUSK_IP(out_no_routes),
+                      kZero,
+                      HUSK_IP(reassembly_needed),
+                      HUSK_IP(reassembled),
+                      HUSK_IP(reassembly_failed),
+                      kZero,
+                      kZero,
+                      HUSK_IP(fragments_created)};
+constexpr u8 kIcmp[] = {HUSK_IP(icmp_in), HUSK_IP(icmp_in_errors), HUSK_IP(icmp_out)};
+constexpr u8 kTcp[] = {HUSK_TCP(active_opens),        HUSK_TCP(passive_opens), HUSK_TCP(attempt_fails), HUSK_TCP(estab_resets),
+                       HUSK_TCP(current_established), HUSK_TCP(in_segments),   HUSK_TCP(out_segments),  HUSK_TCP(retransmitted),
+                       HUSK_TCP(in_errors),           HUSK_TCP(out_resets)};
+constexpr u8 kUdp[] = {HUSK_IP(udp_in), HUSK_IP(udp_no_ports), HUSK_IP(udp_in_errors), HUSK_IP(udp_out), HUSK_IP(udp_receive_buffer_errors)};
+constexpr u8 kTcpExtended[] = {HUSK_TCP(syn_cookies_sent), HUSK_TCP(syn_cookies_received), HUSK_TCP(syn_cookies_failed), HUSK_TCP(paws_dropped),
+                               HUSK_TCP(listen_overflows), HUSK_TCP(fast_retransmits),     HUSK_TCP(timeouts),           HUSK_TCP(challenge_acks)};
 
 Result<void> snmp_text(void*, String& out) {
   net::Stack& stack = *TRY(network());
   const net::Stack::Statistics s = stack.statistics();
   const net::tcp::Tcp::Statistics t = stack.tcp().statistics();
-  const Counter ip[] = {{"Forwarding", 2},
-                        {"DefaultTTL", 64},
-                        {"InReceives", s.in_receives},
-                        {"InHdrErrors", s.in_header_errors},
-                        {"InAddrErrors", s.in_address_errors},
-                        {"ForwDatagrams", 0},
-                        {"InUnknownProtos", s.in_unknown_protocols},
-                        {"InDiscards", s.in_discards},
-                        {"InDelivers", s.in_delivers},
-                        {"OutRequests", s.out_requests},
-                        {"OutDiscards", s.out_discards},
-                        {"OutNoRoutes", s.out_no_routes},
-                        {"ReasmTimeout", 0},
-                        {"ReasmReqds", s.reassembly_needed},
-                        {"ReasmOKs", s.reassembled},
-                        {"ReasmFails", s.reassembly_failed},
-                        {"FragOKs", 0},
-                        {"FragFails", 0},
-                        {"FragCreates", s.fragments_created}};
-  const Counter icmp[] = {{"InMsgs", s.icmp_in}, {"InErrors", s.icmp_in_errors}, {"OutMsgs", s.icmp_out}};
-  const Counter tcp[] = {{"RtoAlgorithm", 1},
-                         {"RtoMin", 200},
-                         {"RtoMax", 120000},
-                         {"MaxConn", ~u64{0}},
-                         {"ActiveOpens", t.active_opens},
-                         {"PassiveOpens", t.passive_opens},
-                         {"AttemptFails", t.attempt_fails},
-                         {"EstabResets", t.estab_resets},
-                         {"CurrEstab", t.current_established},
-                         {"InSegs", t.in_segments},
-                         {"OutSegs", t.out_segments},
-                         {"RetransSegs", t.retransmitted},
-                         {"InErrs", t.in_errors},
-                         {"OutRsts", t.out_resets},
-                         {"InCsumErrors", s.checksum_errors}};
-  const Counter udp[] = {{"InDatagrams", s.udp_in},
-                         {"NoPorts", s.udp_no_ports},
-                         {"InErrors", s.udp_in_errors},
-                         {"OutDatagrams", s.udp_out},
-                         {"RcvbufErrors", s.udp_receive_buffer_errors}};
-  TRY(print_counters(out, "Ip", ip));
-  TRY(print_counters(out, "Icmp", icmp));
-  TRY(print_counters(out, "Tcp", tcp));
-  return print_counters(out, "Udp", udp);
+  TRY(print_counters(
+      out, "Ip",
+      "Forwarding DefaultTTL InReceives InHdrErrors InAddrErrors ForwDatagrams InUnknownProtos InDiscards InDelivers OutRequests OutDiscards "
+      "OutNoRoutes ReasmTimeout ReasmReqds ReasmOKs ReasmFails FragOKs FragFails FragCreates",
+      &s, kIp));
+  TRY(print_counters(out, "Icmp", "InMsgs InErrors OutMsgs", &s, kIcmp));
+  TRY(print_counters(out, "Tcp", "ActiveOpens PassiveOpens AttemptFails EstabResets CurrEstab InSegs OutSegs RetransSegs InErrs OutRsts", &t, kTcp));
+  return print_counters(out, "Udp", "InDatagrams NoPorts InErrors OutDatagrams RcvbufErrors", &s, kUdp);
 }
 
 Result<void> netstat_text(void*, String& out) {
   const net::tcp::Tcp::Statistics t = TRY(network())->tcp().statistics();
-  const Counter tcp[] = {{"SyncookiesSent", t.syn_cookies_sent},
-                         {"SyncookiesRecv", t.syn_cookies_received},
-                         {"SyncookiesFailed", t.syn_cookies_failed},
-                         {"PAWSEstab", t.paws_dropped},
-                         {"ListenOverflows", t.listen_overflows},
-                         {"TCPFastRetrans", t.fast_retransmits},
-                         {"TCPTimeouts", t.timeouts},
-                         {"TCPChallengeACK", t.challenge_acks}};
-  return print_counters(out, "TcpExt", tcp);
+  return print_counters(out, "TcpExt",
+                        "SyncookiesSent SyncookiesRecv SyncookiesFailed PAWSEstab ListenOverflows TCPFastRetrans TCPTimeouts TCPChallengeACK", &t,
+                        kTcpExtended);
 }
 
 class UdpCounter final : public net::Stack::UdpVisitor {
@@ -296,76 +284,110 @@ constexpr MadeText kTexts[] = {
     {"net/arp", arp_text},           {"net/unix", unix_text},         {"net/snmp", snmp_text},   {"net/netstat", netstat_text},
     {"net/sockstat", sockstat_text}, {"net/tcp", tcp_text},           {"net/udp", udp_text}};
 
-constexpr ConstantText kSettings[] = {{"sys/net/core/somaxconn", "4096\n", Writable::yes},
-                                      {"sys/net/core/netdev_max_backlog", "1000\n", Writable::yes},
-                                      {"sys/net/core/rmem_max", "212992\n", Writable::yes},
-                                      {"sys/net/core/wmem_max", "212992\n", Writable::yes},
-                                      {"sys/net/core/rmem_default", "212992\n", Writable::yes},
-                                      {"sys/net/core/wmem_default", "212992\n", Writable::yes},
-                                      {"sys/net/ipv4/ip_forward", "0\n", Writable::yes},
-                                      {"sys/net/ipv4/ip_default_ttl", "64\n", Writable::yes},
-                                      {"sys/net/ipv4/ip_local_port_range", "32768\t60999\n", Writable::yes},
-                                      {"sys/net/ipv4/ip_unprivileged_port_start", "1024\n", Writable::yes},
-                                      {"sys/net/ipv4/ip_nonlocal_bind", "0\n", Writable::yes},
-                                      {"sys/net/ipv4/ping_group_range", "0\t2147483647\n", Writable::yes},
-                                      {"sys/net/ipv4/tcp_available_congestion_control", "reno\n"},
-                                      {"sys/net/ipv4/tcp_congestion_control", "reno\n", Writable::yes},
-                                      {"sys/net/ipv4/tcp_fastopen", "0\n", Writable::yes},
-                                      {"sys/net/ipv4/tcp_fin_timeout", "60\n", Writable::yes},
-                                      {"sys/net/ipv4/tcp_keepalive_intvl", "75\n", Writable::yes},
-                                      {"sys/net/ipv4/tcp_keepalive_probes", "9\n", Writable::yes},
-                                      {"sys/net/ipv4/tcp_keepalive_time", "7200\n", Writable::yes},
-                                      {"sys/net/ipv4/tcp_max_syn_backlog", "1024\n", Writable::yes},
-                                      {"sys/net/ipv4/tcp_mem", "24576\t32768\t49152\n", Writable::yes},
-                                      {"sys/net/ipv4/tcp_rmem", "4096\t131072\t6291456\n", Writable::yes},
-                                      {"sys/net/ipv4/tcp_sack", "1\n", Writable::yes},
-                                      {"sys/net/ipv4/tcp_syncookies", "1\n", Writable::yes},
-                                      {"sys/net/ipv4/tcp_timestamps", "1\n", Writable::yes},
-                                      {"sys/net/ipv4/tcp_tw_reuse", "2\n", Writable::yes},
-                                      {"sys/net/ipv4/tcp_window_scaling", "1\n", Writable::yes},
-                                      {"sys/net/ipv4/tcp_wmem", "4096\t16384\t4194304\n", Writable::yes},
-                                      {"sys/net/ipv6/bindv6only", "0\n", Writable::yes},
-                                      {"sys/net/ipv6/conf/all/disable_ipv6", "0\n", Writable::yes},
-                                      {"sys/net/ipv6/conf/default/disable_ipv6", "0\n", Writable::yes},
-                                      {"sys/net/ipv6/conf/lo/disable_ipv6", "0\n", Writable::yes}};
+// Path and value, one after the other: a table of pointers would be twice as large. All can be written, and stay as they are.
+constexpr char kSettings[] =
+    "sys/net/core/somaxconn\0"
+    "4096\n\0"
+    "sys/net/core/rmem_max\0"
+    "212992\n\0"
+    "sys/net/core/wmem_max\0"
+    "212992\n\0"
+    "sys/net/core/rmem_default\0"
+    "212992\n\0"
+    "sys/net/core/wmem_default\0"
+    "212992\n\0"
+    "sys/net/ipv4/ip_forward\0"
+    "0\n\0"
+    "sys/net/ipv4/ip_default_ttl\0"
+    "64\n\0"
+    "sys/net/ipv4/ip_local_port_range\0"
+    "32768\t60999\n\0"
+    "sys/net/ipv4/ip_unprivileged_port_start\0"
+    "1024\n\0"
+    "sys/net/ipv4/ping_group_range\0"
+    "0\t2147483647\n\0"
+    "sys/net/ipv4/tcp_available_congestion_control\0"
+    "reno\n\0"
+    "sys/net/ipv4/tcp_congestion_control\0"
+    "reno\n\0"
+    "sys/net/ipv4/tcp_fastopen\0"
+    "0\n\0"
+    "sys/net/ipv4/tcp_fin_timeout\0"
+    "60\n\0"
+    "sys/net/ipv4/tcp_keepalive_intvl\0"
+    "75\n\0"
+    "sys/net/ipv4/tcp_keepalive_probes\0"
+    "9\n\0"
+    "sys/net/ipv4/tcp_keepalive_time\0"
+    "7200\n\0"
+    "sys/net/ipv4/tcp_max_syn_backlog\0"
+    "1024\n\0"
+    "sys/net/ipv4/tcp_rmem\0"
+    "4096\t131072\t6291456\n\0"
+    "sys/net/ipv4/tcp_sack\0"
+    "1\n\0"
+    "sys/net/ipv4/tcp_syncookies\0"
+    "1\n\0"
+    "sys/net/ipv4/tcp_timestamps\0"
+    "1\n\0"
+    "sys/net/ipv4/tcp_window_scaling\0"
+    "1\n\0"
+    "sys/net/ipv4/tcp_wmem\0"
+    "4096\t16384\t4194304\n\0"
+    "sys/net/ipv6/bindv6only\0"
+    "0\n\0"
+    "sys/net/ipv6/conf/all/disable_ipv6\0"
+    "0\n\0"
+    "sys/net/ipv6/conf/default/disable_ipv6\0"
+    "0\n\0"
+    "sys/net/ipv6/conf/lo/disable_ipv6\0"
+    "0\n\0";
 
 // --- /sys/class/net -------------------------------------------------------------------------------------------------------------
 
-Result<net::InterfaceStatus> status_of(void* context) {
+constexpr const char* kInterfaceFiles[] = {"address",
+                                           "mtu",
+                                           "operstate",
+                                           "speed",
+                                           "ifindex",
+                                           "iflink",
+                                           "type",
+                                           "flags",
+                                           "carrier",
+                                           "tx_queue_len",
+                                           "statistics/rx_bytes",
+                                           "statistics/tx_bytes"};
+constexpr u32 kFileBits = 4;  // of a context, which says interface and file
+static_assert(std::size(kInterfaceFiles) <= 1 << kFileBits);
+
+Result<void> interface_text(void* context, String& out) {
+  constexpr u32 kRunning = 0x40;
+  const u64 number = reinterpret_cast<u64>(context);
   InterfaceList list = TRY(InterfaceList::of(*TRY(network())));
   for (const net::InterfaceStatus& status : list) {
-    if (status.index == static_cast<u32>(reinterpret_cast<u64>(context))) return status;
+    if (status.index != number >> kFileBits) continue;
+    const u8* mac = status.mac;
+    u64 value = 1;
+    switch (number & ((1 << kFileBits) - 1)) {
+      case 0: return print(out, "%02x:%02x:%02x:%02x:%02x:%02x\n", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
+      case 1: value = status.mtu; break;
+      case 2: return out.append(status.loopback ? "unknown\n" : "up\n");
+      case 3:
+        if (status.loopback) return Error(EINVAL);
+        value = 10000;
+        break;
+      case 4:
+      case 5: value = status.index; break;
+      case 6: value = linux_interface_type(status); break;
+      case 7: return print(out, "0x%x\n", linux_interface_flags(status) & ~kRunning);
+      case 9: value = 1000; break;
+      case 10: value = status.statistics.bytes_received; break;
+      case 11: value = status.statistics.bytes_sent; break;
+    }
+    return print(out, "%llu\n", static_cast<ull>(value));
   }
   return Error(ENODEV);
 }
-
-Result<void> mac_text(void* c, String& out) {
-  auto status = TRY(status_of(c));
-  const u8* mac = status.mac;
-  return print(out, "%02x:%02x:%02x:%02x:%02x:%02x\n", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
-}
-Result<void> mtu_text(void* c, String& out) { return print(out, "%u\n", TRY(status_of(c)).mtu); }
-Result<void> state_text(void* c, String& out) { return print(out, "%s\n", TRY(status_of(c)).loopback ? "unknown" : "up"); }
-Result<void> speed_text(void* c, String& out) { return TRY(status_of(c)).loopback ? Error(EINVAL) : print(out, "10000\n"); }
-Result<void> index_text(void* c, String& out) { return print(out, "%u\n", TRY(status_of(c)).index); }
-Result<void> type_text(void* c, String& out) { return print(out, "%u\n", linux_interface_type(TRY(status_of(c)))); }
-Result<void> flags_text(void* c, String& out) {
-  constexpr u32 kRunning = 0x40;
-  return print(out, "0x%x\n", linux_interface_flags(TRY(status_of(c))) & ~kRunning);
-}
-Result<void> received_text(void* c, String& out) { return print(out, "%llu\n", static_cast<ull>(TRY(status_of(c)).statistics.bytes_received)); }
-Result<void> sent_text(void* c, String& out) { return print(out, "%llu\n", static_cast<ull>(TRY(status_of(c)).statistics.bytes_sent)); }
-
-constexpr MadeText kInterfaceTexts[] = {{"address", mac_text},
-                                        {"mtu", mtu_text},
-                                        {"operstate", state_text},
-                                        {"speed", speed_text},
-                                        {"ifindex", index_text},
-                                        {"iflink", index_text},
-                                        {"type", type_text},
-                                        {"flags", flags_text},
-                                        {"statistics/rx_bytes", received_text},
-                                        {"statistics/tx_bytes", sent_text}};
 
 class Interfaces final : public fs::DynamicDirectory {
  public:
@@ -374,10 +396,8 @@ class Interfaces final : public fs::DynamicDirectory {
     for (const net::InterfaceStatus& status : list) {
       if (name != status.name) continue;
       TreeBuilder builder = TRY(TreeBuilder::create());
-      void* context = reinterpret_cast<void*>(u64{status.index});
-      for (const MadeText& text : kInterfaceTexts) TRY(builder.text(text.path, text.function, context));
-      TRY(builder.constant("carrier", "1\n"));
-      TRY(builder.constant("tx_queue_len", "1000\n"));
+      u64 context = u64{status.index} << kFileBits;
+      for (const char* file : kInterfaceFiles) TRY(builder.text(file, interface_text, reinterpret_cast<void*>(context++)));
       return builder.inode();
     }
     return Error(ENOENT);
@@ -400,7 +420,11 @@ Result<void> add_network_texts(TreeBuilder& builder) {
   for (const MadeText& text : kTexts) TRY(builder.text(text.path, text.function));
   TRY(builder.text("net/tcp6", tcp_text, &is_v6));
   TRY(builder.text("net/udp6", udp_text, &is_v6));
-  for (const ConstantText& text : kSettings) TRY(builder.constant(text.path, text.text, text.writable));
+  for (const char *path = kSettings, *end = kSettings + sizeof(kSettings) - 1; path < end;) {
+    const char* value = path + strlen(path) + 1;
+    TRY(builder.constant(path, value, Writable::yes));
+    path = value + strlen(value) + 1;
+  }
   return {};
 }
 
