@@ -133,6 +133,9 @@ void add_run(CLI::App& app, RunOptions& options, RunWords& words) {
       ->type_name("WHICH");
   run->add_option("--machine", options.machine, "QEMU's machine: microvm or q35")->check(CLI::IsMember({"microvm", "q35"}))->type_name("WHICH");
   run->add_option("--stop-timeout", words.stop_timeout, "from the first stop signal to power off (default 10s)")->type_name("TIME");
+  // As docker: the last one counts.
+  for (const char* name : {"--memory", "--cpus", "--workdir", "--name", "--hostname", "--log-level", "--hypervisor", "--machine", "--stop-timeout"})
+    run->get_option(name)->take_last();
   run->add_flag("-i,--interactive", words.interactive, "accepted: stdin is always the program's");
   run->add_flag("-t,--tty", words.tty, "accepted: a terminal always stays a terminal");
 }
