@@ -39,8 +39,24 @@ Result<PacketPtr> Packet::create(u32 size) {
 Result<void> Packet::append(Slice slice) {
   if (count_ == kSlicesMax) return Error(EMSGSIZE);
   size_ += slice.size;
-  slices_[count_++] = std::move(slice);
+  new (&slices_[count_++]) Slice(std::move(slice));
   return {};
+}
+
+void Packet::drop(u32 last) {
+  for (; last > 0; --last) slices_[--count_].~Slice();
+}
+
+void Packet::insert_front(Slice slice) {
+  size_ += slice.size;
+  if (count_ == 0) {
+    new (&slices_[0]) Slice(std::move(slice));
+  } else {
+    new (&slices_[count_]) Slice(std::move(slices_[count_ - 1]));
+    std::move_backward(slices_, slices_ + count_ - 1, slices_ + count_);
+    slices_[0] = std::move(slice);
+  }
+  ++count_;
 }
 
 bool Packet::pull_up(u32 bytes) {
@@ -51,10 +67,7 @@ bool Packet::pull_up(u32 bytes) {
   copy_out(0, (*buffer)->data() + kHeaderRoom, bytes);
   trim_front(bytes);
   if (count_ == kSlicesMax) return false;
-  std::move_backward(slices_, slices_ + count_, slices_ + count_ + 1);
-  slices_[0] = {std::move(*buffer), kHeaderRoom, bytes};
-  ++count_;
-  size_ += bytes;
+  insert_front({std::move(*buffer), kHeaderRoom, bytes});
   return true;
 }
 
@@ -65,8 +78,7 @@ void Packet::trim_front(u32 bytes) {
   while (bytes > 0 && bytes >= slices_[gone].size) bytes -= slices_[gone++].size;
   if (gone > 0) {
     std::move(slices_ + gone, slices_ + count_, slices_);
-    for (u32 i = count_ - gone; i < count_; ++i) slices_[i] = {};
-    count_ -= gone;
+    drop(gone);
   }
   if (bytes == 0) return;
   slices_[0].offset += bytes;
@@ -77,8 +89,8 @@ void Packet::trim_back(u32 bytes) {
   HUSK_ASSERT(bytes <= size_);
   size_ -= bytes;
   while (bytes > 0 && bytes >= slices_[count_ - 1].size) {
-    bytes -= slices_[--count_].size;
-    slices_[count_] = {};
+    bytes -= slices_[count_ - 1].size;
+    drop(1);
   }
   if (bytes > 0) slices_[count_ - 1].size -= bytes;
 }
@@ -94,10 +106,7 @@ Result<u8*> Packet::push_front(u32 bytes) {
   // Room for the headers that will be pushed after this one.
   u32 room = std::max(bytes, kHeaderRoom);
   auto buffer = TRY(Buffer::create(room));
-  std::move_backward(slices_, slices_ + count_, slices_ + count_ + 1);
-  slices_[0] = {std::move(buffer), room - bytes, bytes};
-  ++count_;
-  size_ += bytes;
+  insert_front({std::move(buffer), room - bytes, bytes});
   return slices_[0].data();
 }
 

@@ -62,6 +62,7 @@ class Packet : public ListNode<PacketTag> {
   static Result<Owned<Packet>> create();   // without slices
   // With one slice of `size` bytes in a buffer of its own, and kHeaderRoom bytes before it.
   static Result<Owned<Packet>> create(u32 size);
+  ~Packet() { drop(count_); }
 
   u32 size() const { return size_; }
   std::span<Slice> slices() { return {slices_, count_}; }
@@ -103,9 +104,14 @@ class Packet : public ListNode<PacketTag> {
   u16 header_size = 0;                          // all headers, of a packet to be segmented
 
  private:
-  Packet() = default;
-  Slice slices_[kSlicesMax];
+  Packet() {}
+  void drop(u32 last);             // so many at the end
+  void insert_front(Slice slice);  // there is room for it
   u32 count_ = 0, size_ = 0;
+  // Only the first count_ exist: making and destroying all of them would be a good part of what a packet costs.
+  union {
+    Slice slices_[kSlicesMax];
+  };
 };
 using PacketPtr = Owned<Packet>;
 using PacketList = List<Packet, PacketTag>;  // owns nothing: whoever empties it deletes
