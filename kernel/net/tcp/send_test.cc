@@ -63,7 +63,7 @@ TEST_F(TcpSend, setting_no_delay_pushes_what_waits) {
 TEST_F(TcpSend, cork_holds_partial_segments_for_200_ms) {
   t.open_passive();
   set([](Options& o) { o.cork = true; });
-  t.run("send 10\nsend 1500\nout: A seq 1 len 1460\nquiet\nadvance 200ms\nout: A seq 1461 len 50");
+  t.run("send 10\nsend 1500\nout: A seq 1 len 1460\nquiet\nin: A seq 1 ack 1461\nquiet\nadvance 200ms\nout: A seq 1461 len 50");
   t.run("in: A seq 1 ack 1511\nsend 5\nquiet");
   set([](Options& o) { o.cork = false; });
   t.run("out: A len 5");
