@@ -102,6 +102,12 @@ TEST_F(SynSent, rfc9293_3_5_simultaneous_open) {
     out: A len 10
   )");
 }
+TEST_F(SynSent, rfc9293_3_10_4_close_in_syn_received_waits_for_established) {
+  t.run(
+      "in: S seq 0 win 5000\nout: SA seq 0 ack 1\nclose\nquiet\nin: A seq 1 ack 1 win 5000\nout: FA seq 1 ack 1\nstate FIN_WAIT_1\nadvance 1s\nout: "
+      "FA seq 1");
+  t.run("drain");
+}
 TEST_F(SynSent, simultaneous_open_ended_by_rst) { t.run("in: S seq 0 win 5000\nout: SA seq 0 ack 1\nin: R seq 1\nstate CLOSED\nerror ECONNREFUSED"); }
 TEST_F(SynSent, rfc6298_syn_is_repeated_then_etimedout) {
   t.run("advance 128s\nout: S\nout: S\nout: S\nout: S\nout: S\nout: S\nadvance 2s\nquiet\nstate CLOSED\nerror ETIMEDOUT");

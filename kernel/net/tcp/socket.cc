@@ -139,6 +139,7 @@ Result<void> Connection::prepare_flow(const Endpoint& remote) {
 void Connection::queue_fin() {
   if (fin_queued_) return;
   fin_queued_ = true;
+  if (state_ == State::syn_received) return;  // RFC 9293 §3.10.4: after ESTABLISHED
   if (synchronised()) --engine_.counters.current_established;
   state_ = state_ == State::close_wait ? State::last_ack : State::fin_wait_1;
   mark_ready();

@@ -61,7 +61,8 @@ void Connection::consumed(size_t bytes) {
   grow_receive_buffer(bytes, engine_.lower.now_ns());
   u32 announced = receive_.edge > receive_.nxt ? receive_.edge - receive_.nxt : 0;
   u32 room = std::min<u32>(receive_room(), 65535u << receive_.scale);
-  if (room < 2 * u64{announced} || room < announced + std::min<u32>(std::min<u32>(receive_.limit, 65535u << receive_.scale) / 2, receive_.mss)) return;
+  if (room < 2 * u64{announced} || room < announced + std::min<u32>(std::min<u32>(receive_.limit, 65535u << receive_.scale) / 2, receive_.mss))
+    return;
   ack_now_ = ack_pending_ = true;
   mark_ready();
 }
