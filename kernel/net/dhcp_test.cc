@@ -189,6 +189,14 @@ TEST_F(DhcpTest, answers_to_others_are_ignored) {
   EXPECT_FALSE(next());
 }
 
+TEST_F(DhcpTest, rfc2131_4_1_before_there_is_an_address_only_dhcp_gets_through) {
+  auto socket = udp_socket();
+  ASSERT_TRUE(socket->bind({IpAddress::v4(0, 0, 0, 0), 7}).ok());
+  inject(ethernet(wire::kEtherTypeIpv4, udp(kServer, 9, kOurs, 7, text("x"))));
+  EXPECT_EQ(receive(*socket).error, EAGAIN);
+  socket->close();
+}
+
 TEST_F(DhcpTest, rubbish_is_harmless) {
   ASSERT_TRUE(next());
   std::mt19937 dice(7);

@@ -36,6 +36,8 @@ void StackState::udp_input(const Received& received, PacketPtr packet) {
     if (packet->pull_up(packet->size())) interface.dhcp->input(packet->head().subspan(at + sizeof(wire::UdpHeader)), coarse_now_ns_);
     return;
   }
+  // Without an address, packets to any are let through as far as here, for DHCP.
+  if (interface.dhcp && !received.group && !is_local(received.destination)) return;
   at += static_cast<u32>(sizeof(wire::UdpHeader));
   u32 size = length - static_cast<u32>(sizeof(wire::UdpHeader));
   if (received.group) {
