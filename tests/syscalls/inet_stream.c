@@ -57,6 +57,7 @@ static void* late_writer(void* p) {
   write(*(int*)p, "later", 5);
   return 0;
 }
+static char read_all[100];
 static void* bulk_reader(void* p) {
   static char b[65536];
   long total = 0, sum = 0, n;
@@ -64,14 +65,15 @@ static void* bulk_reader(void* p) {
     for (long i = 0; i < n; ++i) sum += (unsigned char)b[i] * (1 + (total + i) % 7);
     total += n;
   }
-  printf("reader: %ld bytes, sum %ld, end %ld\n", total, sum, n);
+  sprintf(read_all, "reader: %ld bytes, sum %ld, end %ld\n", total, sum, n);
   return 0;
 }
+static char accepted[100];
 static void* acceptor(void* p) {
   struct sockaddr_in peer;
   socklen_t size = sizeof peer;
   int s = accept4(*(int*)p, (void*)&peer, &size, SOCK_CLOEXEC | SOCK_NONBLOCK);
-  printf("accept4: %d flags %d %d, peer size %d %s\n", s >= 0, !!(fcntl(s, F_GETFL) & O_NONBLOCK), fcntl(s, F_GETFD), size,
+  sprintf(accepted, "accept4: %d flags %d %d, peer size %d %s\n", s >= 0, !!(fcntl(s, F_GETFL) & O_NONBLOCK), fcntl(s, F_GETFD), size,
          inet_ntoa(peer.sin_addr));
   close(s);
   return 0;
@@ -112,6 +114,7 @@ static void connecting(void) {
   a = address4("0.0.0.0", port);
   SHOW(connect(c, (void*)&a, sizeof a));
   pthread_join(t, 0);
+  fputs(accepted, stdout);
   close(c);
   fcntl(listener, F_SETFL, O_NONBLOCK);
   SHOW(accept(listener, 0, 0));
@@ -231,6 +234,7 @@ static void data(void) {
   printf("sent %ld\n", sent);
   SHOW(shutdown(c, SHUT_WR));
   pthread_join(t, 0);
+  fputs(read_all, stdout);
   close(c);
   close(s);
   // a full pipe, not blocking
@@ -320,7 +324,7 @@ static void endings(void) {
 static void* acceptor_of_nothing(void* p) {
   errno = 0;
   int s = accept(*(int*)p, 0, 0);
-  printf("accept of a listener that was shut down: %d %d\n", s, errno);
+  sprintf(accepted, "accept of a listener that was shut down: %d %d\n", s, errno);
   return 0;
 }
 
@@ -339,6 +343,7 @@ static void listeners(void) {
   usleep(10000);
   SHOW(shutdown(l, SHUT_RD));
   pthread_join(t, 0);
+  fputs(accepted, stdout);
   close(l);
   close(c);
   // connections that nobody accepted end with the listener
