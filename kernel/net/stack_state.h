@@ -72,14 +72,14 @@ class RateLimit {
  public:
   static constexpr u64 kBurst = 50, kInterval = 10 * kMillisecond;
   bool allow(u64 now_ns) {
-    if (now_ns > full_at_ns_ + kInterval * kBurst) full_at_ns_ = now_ns - kInterval * kBurst;
-    if (full_at_ns_ + kInterval > now_ns) return false;
-    full_at_ns_ += kInterval;
+    if (paid_until_ns_ < now_ns) paid_until_ns_ = now_ns;
+    if (paid_until_ns_ + kInterval > now_ns + kInterval * kBurst) return false;
+    paid_until_ns_ += kInterval;
     return true;
   }
 
  private:
-  u64 full_at_ns_ = 0;  // tokens are the time between this and now
+  u64 paid_until_ns_ = 0;  // at most kBurst intervals ahead; a machine that has just started may send a burst, too
 };
 
 class StackState final : public Stack, public tcp::Lower {
