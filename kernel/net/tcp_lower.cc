@@ -44,7 +44,7 @@ Segment decode(const wire::Tcp& tcp, u32 payload_size) {
   return segment;
 }
 
-u32 encode_options(const Segment& segment, std::span<u8, wire::kTcpOptionsMax> out) {
+u32 encode_options(const Segment& segment, std::span<u8> out) {
   if (segment.mss == 0 && segment.window_scale < 0 && !segment.sack_permitted && segment.sack_count == 0) {
     if (!segment.has_timestamps) return 0;
     wire::store_be32(&out[0], 0x0101080a);
@@ -162,7 +162,10 @@ void StackState::output(const Flow& flow, const Segment& segment, PacketPtr payl
 
 void StackState::send_segment(Destination& to, const Flow& flow, const Segment& segment, PacketPtr packet, u16 segment_size, const IpFields& fields) {
   u8 options[wire::kTcpOptionsMax];
-  u32 options_size = encode_options(segment, options), header_size = kTcpHeader + options_size;
+  // SACK blocks that would make the segment larger than the path's MTU stay out (RFC 6691 §3 would have TCP send less).
+  u32 fixed = (to.remote.is_v4() ? 20u : 40u) + kTcpHeader + (segment_size != 0 ? segment_size : segment.payload_size);
+  u32 most = segment.sack_count != 0 && fixed <= to.path_mtu ? std::min<u32>(to.path_mtu - fixed, sizeof(options)) : sizeof(options);
+  u32 options_size = encode_options(segment, std::span(options).first(most)), header_size = kTcpHeader + options_size;
   auto room = packet->push_front(header_size);
   if (!room.ok()) {
     ++statistics_.out_discards;
