@@ -1,7 +1,7 @@
 // How much memory the buffers of all connections hold (Limits::memory).
 //
-// Senders may use three quarters, so that what arrives always finds room; and a connection that holds nothing may go a quarter beyond the limit with one
-// small buffer each way, so that no connection waits for another's program.
+// Senders may use three quarters, so that what arrives always finds room; and a connection that holds nothing may go a quarter beyond the limit
+// with one small buffer each way, so that no connection waits for another's program.
 #pragma once
 
 #include "base/panic.h"

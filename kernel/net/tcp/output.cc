@@ -41,7 +41,9 @@ void Connection::send_new_data(u64 now_ns) {
       return;
     }
     bool last = size == available && fin_queued_;
-    if (!transmit(send_.nxt, size + (last ? 1 : 0), now_ns)) return;
+    if (transmit(send_.nxt, size + (last ? 1 : 0), now_ns)) continue;
+    if (deadlines_.retransmit == kNever) deadlines_.retransmit = now_ns + round_trip_.timeout();  // no memory: later
+    return;
   }
 }
 

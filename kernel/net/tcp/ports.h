@@ -1,7 +1,7 @@
 // Which local ports are taken, and by whom: bind(2)'s rules, listeners by port, and the choice of a free port (RFC 6056).
 //
-// A port in use has a bucket with everything bound to it, also the connections that a listener accepted and those in TIME_WAIT: a server that restarts
-// needs SO_REUSEADDR, as on Linux.
+// A port in use has a bucket with everything bound to it, also the connections that a listener accepted and those in TIME_WAIT: a server that
+// restarts needs SO_REUSEADDR, as on Linux.
 #pragma once
 
 #include "base/list.h"

@@ -1,6 +1,7 @@
 // What is lost and sent again: RFC 6675 with SACK, RFC 6582 (NewReno) without, and after a timeout.
 //
-// One pointer says how far retransmission has come (retransmit_next_, HighRxt + 1); SND.NXT never goes back. The modes differ only in what counts as lost.
+// One pointer says how far retransmission has come (retransmit_next_, HighRxt + 1); SND.NXT never goes back. The modes differ only in what counts
+// as lost.
 #include "kernel/net/tcp/connection.h"
 
 namespace husk::net::tcp {

@@ -2,10 +2,11 @@
 //
 //   in: FLAGS seq N ack N [len N] [win N] [mss N] [scale N] [sackok] [ts VALUE ECHO] [sack A-B] [pieces N]    the peer sends
 //   out: the same, and [seg N]; only what is named is compared, but flags always. `quiet`: nothing was sent. `drain`: whatever was sent.
-//   send N [more] | recv N | recv eof | recv ERRNO | accept | close | shutdown N | connect | listen [BACKLOG] | advance N{ms,s} | state NAME | events A|B | error ERRNO
+//   send N [more] | recv N | recv eof | recv ERRNO | accept | close | shutdown N | connect | listen [BACKLOG] | advance N{ms,s} | state NAME
+//   events A|B | error ERRNO
 //
-// Numbers are relative: seq of the peer to its first, ack (and SACK blocks that come in) to our first; the other way round for what goes out. FLAGS: letters of
-// SFRPA. Bytes have values that their place determines, and are compared.
+// Numbers are relative: seq of the peer to its first, ack (and SACK blocks that come in) to our first; the other way round for what goes out.
+// FLAGS: letters of SFRPA. Bytes have values that their place determines, and are compared.
 #pragma once
 
 #include <gtest/gtest.h>
