@@ -74,7 +74,7 @@ class Server:
         mounts = [m for m in config["mounts"] if m["type"] in ("proc", "tmpfs", "devpts")]
         for path in ("/usr", "/etc", "/lib", "/lib64", "/bin", "/sbin", "/var"):
             if os.path.islink(path):
-                (bundle / "rootfs" / path[1:]).exists() or os.symlink(os.readlink(path), bundle / "rootfs" / path[1:])
+                os.path.lexists(bundle / "rootfs" / path[1:]) or os.symlink(os.readlink(path), bundle / "rootfs" / path[1:])
             elif os.path.isdir(path):
                 mounts.append({"destination": path, "type": "bind", "source": path, "options": ["rbind", "ro"]})
         mounts.append({"destination": "/run", "type": "tmpfs", "source": "tmpfs", "options": ["mode=755"]})

@@ -139,6 +139,7 @@ Mapping* State::clone(const Mapping& m, u64 start, u64 end) {
   copy->protection = m.protection;
   copy->protection_limit = m.protection_limit;
   copy->shared = m.shared;
+  copy->whole = m.whole;
   copy->huge = m.huge;
   copy->label = m.label;
   copy->object = m.object;
@@ -220,10 +221,13 @@ Result<u64> State::map(const MapRequest& request) {
   m->huge = request.small_pages ? HugeAdvice::never : HugeAdvice::normal;
   m->label = request.label;
   m->object = request.object;
+  bool constant = request.object && request.object->immutable() && request.protection != 0 && (request.protection & kProtWrite) == 0;
+  m->whole = constant && length <= kEagerText;
+  bool whole = m->whole;
   insert(m);
   merge(start, start + length);
-  bool eager =
-      request.object && request.object->immutable() && length <= kEagerText && request.protection != 0 && (request.protection & kProtWrite) == 0;
+  // A library is first mapped as a whole, at no fixed address, and then piece by piece over that: what is certain to go is not made present.
+  bool eager = whole && request.placement != MapRequest::Placement::anywhere && request.placement != MapRequest::Placement::hint;
   // As on Linux, MAP_POPULATE that fails is no failure of mmap.
   if (request.populate || eager) {
     bool write = request.populate && (request.protection & kProtWrite) != 0;

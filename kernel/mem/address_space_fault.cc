@@ -91,7 +91,8 @@ Result<Mapping*> State::accessible(u64 address, Access access) {
 }
 
 State::Window State::choose_window(Mapping& m, u64 page) {
-  if (m.length() <= kSmallMapping * kPageSize && !scarce()) return {m.start, m.end};
+  bool whole = m.whole && (m.protection & kProtWrite) == 0;
+  if (whole || (m.length() <= kSmallMapping * kPageSize && !scarce())) return {m.start, m.end};
   u64 first = m.object ? kFirstFileWindow : kFirstWindow;
   u64 window = page == m.next_fault ? std::min<u64>(m.window * 2, kWindowMax) : first;
   if (!m.object && scarce()) window = 1;

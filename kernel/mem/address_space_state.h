@@ -25,6 +25,7 @@ class Mapping final : public TreeNode<Mapping>, public MemoryObject::Observer {
   u32 protection_limit = 7;
   bool shared = false;
   bool grows_down = false;
+  bool whole = false;  // the first fault brings all of it
   HugeAdvice huge = HugeAdvice::normal;
   u16 window = 0;   // pages that the last fault made present around it
   u8 huge_run = 1;  // the same in 2 MiB pages

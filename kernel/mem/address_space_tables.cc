@@ -41,19 +41,21 @@ u32 State::hardware_flags(const Mapping& m, PageEntry entry, u32 protection) con
   return flags;
 }
 
-// Only where there are chunks: everything else was never mapped.
+// Only where there are pages: everything else was never mapped. The nub looks at each entry of a range, so that passing over a hole costs as
+// much as another call if it has some ten pages.
 Result<void> State::unmap_tables(platform::PageTableBatch& batch, u64 start, u64 end) {
+  constexpr u64 kHoleMax = 8 * kPageSize;
   u64 run_start = 0, run_end = 0;
-  for (Chunk* chunk = pages.find_from(start); chunk != nullptr && chunk->base < end; chunk = PageMap::next(chunk)) {
-    u64 from = std::max(chunk->base, start), to = std::min(chunk->base + kHugePageSize, end);
-    if (from != run_end) {
-      if (run_end > run_start) TRY(batch.unmap({run_start}, run_end - run_start));
-      run_start = from;
+  Result<void> done;
+  pages.for_each_run(start, end, [&](u64 address, u64 length, PageEntry) {
+    if (address - run_end > kHoleMax) {
+      if (done && run_end > run_start) done = batch.unmap({run_start}, run_end - run_start);
+      run_start = address;
     }
-    run_end = to;
-  }
-  if (run_end > run_start) TRY(batch.unmap({run_start}, run_end - run_start));
-  return {};
+    run_end = address + length;
+  });
+  if (done && run_end > run_start) done = batch.unmap({run_start}, run_end - run_start);
+  return done;
 }
 
 Result<void> State::map_tables(platform::PageTableBatch& batch, const Mapping& m, u64 start, u64 end, u32 protection) {
