@@ -29,10 +29,12 @@ static void fpe(int signal, siginfo_t* info, void* context) {
   printf("%d %d\n", signal, info->si_code);
   siglongjmp(jump, 1);
 }
+static volatile int awake;
 static void* sleeper(void* p) {
   (void)p;
   struct timespec t = {10, 0};
   int r = nanosleep(&t, &t);
+  awake = 1;
   printf("nanosleep %d %d %d\n", r, errno, t.tv_sec >= 9);
   return 0;
 }
@@ -110,8 +112,11 @@ int main(void) {
 
   pthread_t thread;
   pthread_create(&thread, 0, sleeper, 0);
-  usleep(10000);
-  pthread_kill(thread, SIGALRM);
+  // Again until it has an effect: on a busy machine the thread may not sleep yet.
+  while (!awake) {
+    usleep(10000);
+    if (!awake) pthread_kill(thread, SIGALRM);
+  }
   pthread_join(thread, 0);
 
   action.sa_flags = SA_RESTART;
