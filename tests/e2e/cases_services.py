@@ -113,6 +113,12 @@ def redis(t):
         t.expect(service.process.wait(20) == 0, f"SHUTDOWN: status {service.process.returncode}")
 
 
+def redis_in_24_megabytes(t):
+    with Service(t, ["redis-server", "--protected-mode", "no", "--save", ""], 6379, memory="24M") as service:
+        service.ready(lambda: said_to(service.port, b"PING\r\n") == b"+PONG\r\n")
+        t.expect(succeed(t, ["redis-cli", "-p", service.port, "SET", "key", "x" * 100_000]).strip() == "OK", "SET")
+
+
 def memcached(t):
     with Service(t, ["memcached", "-u", "root", "-U", "0", "-t", "2"], 11211) as service:
         service.ready(lambda: said_to(service.port, b"version\r\n").startswith(b"VERSION"))
@@ -402,6 +408,6 @@ def read_quietly(path):
         return b""
 
 
-CASES = {f.__name__: f for f in (redis, memcached, nginx, nginx_as_shipped, lighttpd, python_http_server, go_http_server, iperf3, curl_in_the_guest, dns_query_by_udp, udp_service, errors, pcap, no_network,
+CASES = {f.__name__: f for f in (redis, redis_in_24_megabytes, memcached, nginx, nginx_as_shipped, lighttpd, python_http_server, go_http_server, iperf3, curl_in_the_guest, dns_query_by_udp, udp_service, errors, pcap, no_network,
                                  nothing_left_behind)}
 QEMU_CASES = ["redis", "nginx", "curl_in_the_guest", "udp_service", "no_network"]
