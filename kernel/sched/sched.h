@@ -92,7 +92,7 @@ struct WaiterTag;
 class Waiter : public ListNode<WaiterTag> {
  public:
   virtual void notify(u32 events) = 0;  // kernel context; must not block; may remove itself
-  bool exclusive = false;               // wake_one() stops behind it
+  bool exclusive = false;               // wake_one() chooses one of these
 
  protected:
   ~Waiter() = default;
@@ -111,6 +111,8 @@ class WaitQueue {
   void wake_one(u32 events = 0);
   // Blocks the current thread until notified. Callers loop: while (!condition) switch (queue.wait(...)) ...
   Wake wait(u64 deadline_ns = time::kForever, Interruptible interruptible = Interruptible::yes);
+  // The same, as one of those among whom wake_one() chooses.
+  Wake wait_exclusive(u64 deadline_ns);
 
  private:
   List<Waiter, WaiterTag> waiters_;

@@ -122,20 +122,22 @@ TEST_F(SchedTest, work_bits_follow_their_thread) {
   EXPECT_EQ(in_b & kWorkSignal, 0);
 }
 
-TEST_F(SchedTest, wake_one_stops_behind_an_exclusive_waiter) {
+TEST_F(SchedTest, wake_one_chooses_one_exclusive_waiter_and_wakes_all_others) {
   struct Item : Waiter {
     void notify(u32 events) override { seen |= events; }
     u32 seen = 0;
-  } plain, exclusive, behind;
+  } plain, exclusive, second, behind;
   WaitQueue queue;
   queue.add(&plain);
   queue.add_exclusive(&exclusive);
+  queue.add_exclusive(&second);
   queue.add(&behind);
   queue.wake_one(4);
   EXPECT_EQ(plain.seen, 4u);
   EXPECT_EQ(exclusive.seen, 4u);
-  EXPECT_EQ(behind.seen, 0u);
-  for (Waiter* waiter : {&plain, &exclusive, &behind}) WaitQueue::remove(waiter);
+  EXPECT_EQ(second.seen, 0u);
+  EXPECT_EQ(behind.seen, 4u);
+  for (Waiter* waiter : {&plain, &exclusive, &second, &behind}) WaitQueue::remove(waiter);
 }
 
 TEST_F(SchedTest, wait_queue_wakes_and_times_out) {

@@ -1,4 +1,6 @@
 // Wait queues and device pollers.
+#include <utility>
+
 #include "kernel/sched/scheduler.h"
 
 namespace husk::sched {
@@ -12,7 +14,13 @@ class Sleeper final : public Waiter {
     notified_ = true;
     wake(thread_);
   }
-  bool notified() const { return notified_; }
+  // Has been added to a queue.
+  Wake sleep(u64 deadline_ns, Interruptible interruptible) {
+    prepare_to_block();
+    Wake reason = block(deadline_ns, interruptible);
+    unlink();
+    return notified_ ? Wake::woken : reason;
+  }
 
  private:
   Thread* thread_ = current();
@@ -30,22 +38,25 @@ void WaitQueue::wake_all(u32 events) {
 }
 
 void WaitQueue::wake_one(u32 events) {
+  bool chosen = false;
   for (auto at = waiters_.begin(); at != waiters_.end();) {
     Waiter& waiter = *at;
     ++at;
-    bool last = waiter.exclusive;
+    if (waiter.exclusive && std::exchange(chosen, true)) continue;
     waiter.notify(events);
-    if (last) return;
   }
 }
 
 Wake WaitQueue::wait(u64 deadline_ns, Interruptible interruptible) {
   Sleeper sleeper;
   add(&sleeper);
-  prepare_to_block();
-  Wake reason = block(deadline_ns, interruptible);
-  remove(&sleeper);
-  return sleeper.notified() ? Wake::woken : reason;
+  return sleeper.sleep(deadline_ns, interruptible);
+}
+
+Wake WaitQueue::wait_exclusive(u64 deadline_ns) {
+  Sleeper sleeper;
+  add_exclusive(&sleeper);
+  return sleeper.sleep(deadline_ns, Interruptible::yes);
 }
 
 void register_poller(Poller* poller) { scheduler().pollers.push_back(poller); }
