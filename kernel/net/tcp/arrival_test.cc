@@ -236,6 +236,11 @@ TEST_P(InState, rst_in_answer_to_close_with_linger_0) {
 
 // --- the ends -------------------------------------------------------------------------------------------------------------------------
 
+TEST(TcpArrival, rfc5961_3_2_reset_with_text_from_before_the_next_number_is_challenged) {
+  Script t;
+  t.open_passive();
+  t.run("in: A seq 1 ack 1 len 100\nout: A ack 101\nrecv 100\nin: R seq 51 ack 1 len 60\nout: A seq 1 ack 101\nstate ESTABLISHED");
+}
 TEST(TcpClosing, rfc9293_3_6_both_close_at_once) {
   Script t;
   t.open_passive();
@@ -380,6 +385,11 @@ TEST(TcpTimestamps, rfc7323_5_5_timestamps_older_than_24_days_are_forgotten) {
   t.run("listen\nin: S seq 0 mss 1460 ts 1000 0\nout: SA\nin: A seq 1 ack 1 ts 1001 0\naccept");
   t.lower.now += u64{25} * 86400 * 1'000'000'000;
   t.run("in: A seq 1 ack 1 len 10 ts 7 0\nout: A ack 11\nrecv 10");
+}
+TEST(TcpTimestamps, an_mss_smaller_than_the_options_does_not_wrap) {
+  Script t;
+  t.open_passive("mss 8 ts 50 0");
+  t.run("send 100\nout: A len 64\ndrain");
 }
 TEST(TcpTimestamps, take_12_bytes_of_each_segment) {
   Script t;

@@ -23,7 +23,7 @@ void Connection::update_mss() {
   u32 headers = flow.remote.address.is_v4() ? 40 : 60;
   u32 mss = std::min<u32>(send_.peer_mss, mtu_ - headers);
   if (options_.maximum_segment != 0) mss = std::min<u32>(mss, options_.maximum_segment);
-  if (timestamps_) mss -= 12;
+  if (timestamps_) mss -= std::min(mss, 12u);
   send_.mss = static_cast<u16>(std::max<u32>(mss, 64));
   window_.mss = send_.mss;
 }

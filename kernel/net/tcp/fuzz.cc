@@ -47,7 +47,10 @@ void segment_from(Input& input, Tcp& tcp, Below& below, const Flow& flow, u32& p
   segment.ack = {near_to(input, below.last.seq.value + below.last.length())};
   segment.window = static_cast<u16>(input.byte() << (input.byte() & 15));
   u8 options = input.byte();
-  if (options & 1) segment.mss = static_cast<u16>(input.byte() * 16);
+  if (options & 1) {
+    u8 size = input.byte();
+    segment.mss = static_cast<u16>((size & 1) != 0 ? size : size * 16);
+  }
   if (options & 2) segment.window_scale = static_cast<i8>(input.byte() & 15);
   segment.sack_permitted = options & 4;
   if (options & 8)

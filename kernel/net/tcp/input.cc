@@ -104,7 +104,7 @@ void Connection::trim_to_window(Incoming& in) {
   Segment& segment = in.segment;
   if (segment.seq < receive_.nxt && segment.length() > 0) {
     u32 old = receive_.nxt - segment.seq;
-    if (segment.has(kSyn)) return;  // check_syn() sees to it
+    if (segment.has(kSyn | kRst)) return;  // check_syn() and check_reset() see to it, by the number as it came
     if (sack_) duplicate_ = {segment.seq, segment.seq + std::min(old, segment.payload_size)};
     ack_now_ = ack_pending_ = true;
     old = std::min(old, segment.payload_size);
