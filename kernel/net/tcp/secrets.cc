@@ -47,7 +47,8 @@ SeqNum Secrets::cookie(const Flow& flow, SeqNum peer_sequence, u16 mss, u64 now_
 u32 Secrets::cookie_timestamp(u32 timestamp, const Segment& syn) {
   u32 scale = syn.window_scale < 0 ? 15 : static_cast<u32>(syn.window_scale);
   u32 content = scale << 1 | (syn.sack_permitted ? 1 : 0);
-  return (timestamp & ~((1u << kTimestampBits) - 1)) | content;
+  u32 result = (timestamp & ~((1u << kTimestampBits) - 1)) | content;
+  return static_cast<i32>(result - timestamp) > 0 ? result - (1u << kTimestampBits) : result;  // ahead of later ones it would fail PAWS
 }
 
 std::optional<CookieContent> Secrets::check_cookie(const Flow& flow, SeqNum peer_sequence, SeqNum cookie, const Segment& ack, u64 now_ns) const {

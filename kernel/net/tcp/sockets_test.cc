@@ -167,6 +167,16 @@ TEST_F(TcpSockets, rfc4987_3_6_cookies_when_too_many_are_half_open) {
   u.run("in: A seq 1 ack 1\nout: R seq 1");
   EXPECT_EQ(u.tcp->statistics().syn_cookies_failed, 1u);
 }
+TEST_F(TcpSockets, rfc7323_5_3_what_a_cookie_says_in_its_timestamp_is_not_ahead_of_what_follows) {
+  Tcp::Limits limits;
+  limits.half_open = 0;
+  Script u(limits);
+  u.run("listen\nin: S seq 0 mss 1400 sackok ts 50 0\nout: SA");  // no scale: all of the bits are ones
+  u32 first = u.last_sent.timestamp_value;
+  u.run("in: A seq 1 ack 1 ts 51 " + std::to_string(first) + "\naccept\nsend 10\nout: A len 10");
+  EXPECT_GE(static_cast<i32>(u.last_sent.timestamp_value - first), 0);
+  u.run("drain");
+}
 TEST_F(TcpSockets, rfc4987_3_6_cookies_grow_old) {
   Tcp::Limits limits;
   limits.half_open = 0;
