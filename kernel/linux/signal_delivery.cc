@@ -13,6 +13,7 @@
 #include "kernel/linux/vdso.h"
 #include "kernel/mem/user_copy.h"
 #include "kernel/sched/traps.h"
+#include "kernel/vfs/socket.h"
 
 namespace husk::linux {
 namespace {
@@ -30,6 +31,13 @@ bool vanishes(const Process& process, u64 mask, int number) {
 
 bool was_interrupted(const TrapFrame& frame) { return frame.orig_rax < kSyscallSlots && static_cast<i64>(frame.rax) == -EINTR; }
 
+// A call with a time limit is over.
+void end_for_good(TrapFrame& frame) {
+  if (frame.orig_rax >= kSyscallSlots || static_cast<i64>(frame.rax) != -vfs::kInterruptedForGood) return;
+  frame.rax = static_cast<u64>(-EINTR);
+  frame.orig_rax = ~u64{0};
+}
+
 // No handler ran: the call goes on as if nothing had happened.
 void repeat_call(Task& task, TrapFrame& frame) {
   if (restart_class(frame.orig_rax) == RestartClass::no) return;
@@ -37,6 +45,7 @@ void repeat_call(Task& task, TrapFrame& frame) {
   i64 result = syscall_table()[frame.orig_rax](frame.rdi, frame.rsi, frame.rdx, frame.r10, frame.r8, frame.r9);
   task.restart.active = false;
   frame.rax = static_cast<u64>(result);
+  end_for_good(frame);
 }
 
 // The handler's return leads to __husk_restart, which makes the call again (README.md).
@@ -114,6 +123,7 @@ void pre_empted(TrapFrame& frame) { abort_sequence_if_any(current_task(), frame)
 void before_return(TrapFrame& frame) {
   Task& task = current_task();
   if (frame.orig_rax == ~u64{0}) abort_sequence_if_any(task, frame);
+  end_for_good(frame);
   for (;;) {
     task.thread->clear_interrupt();
     if (task.killed) exit_task(0);

@@ -70,42 +70,21 @@ Result<String> Socket::describe() {
 
 namespace {
 
-// Sleeps alone: wake_one() ends with it, and it leaves the queue as it is chosen.
-class ExclusiveSleeper final : public sched::Waiter {
- public:
-  ~ExclusiveSleeper() { unlink(); }
-  void notify(u32) override {
-    unlink();
-    notified_ = true;
-    sched::wake(thread_);
-  }
-  sched::Wake sleep(sched::WaitQueue& queue, u64 deadline_ns) {
-    queue.add_exclusive(this);
-    sched::prepare_to_block();
-    sched::Wake wake = sched::block(deadline_ns, sched::Interruptible::yes);
-    return notified_ ? sched::Wake::woken : wake;
-  }
-
- private:
-  sched::Thread* thread_ = sched::current();
-  bool notified_ = false;
-};
-
-Result<void> as_result(sched::Wake wake) {
+Result<void> as_result(sched::Wake wake, u64 deadline_ns) {
   if (wake == sched::Wake::woken) return {};
-  return Error(wake == sched::Wake::interrupted ? EINTR : EAGAIN);
+  return Error(wake == sched::Wake::timed_out ? EAGAIN : deadline_ns == time::kForever ? EINTR : kInterruptedForGood);
 }
 
 }  // namespace
 
 Result<void> Socket::wait(sched::WaitQueue& queue, u32 message_flags, u64 deadline_ns) {
   if (nonblocking() || (message_flags & kMessageDontWait) != 0) return Error(EAGAIN);
-  return as_result(queue.wait(deadline_ns));
+  return as_result(queue.wait(deadline_ns), deadline_ns);
 }
 
 Result<void> Socket::wait_exclusive(sched::WaitQueue& queue, u64 deadline_ns) {
   if (nonblocking()) return Error(EAGAIN);
-  return as_result(ExclusiveSleeper().sleep(queue, deadline_ns));
+  return as_result(queue.wait_exclusive(deadline_ns), deadline_ns);
 }
 
 u64 Socket::deadline_of(u64 timeout_ns) { return timeout_ns == time::kForever ? timeout_ns : time::monotonic_ns() + timeout_ns; }

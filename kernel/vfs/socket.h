@@ -25,6 +25,9 @@ enum MessageFlags : u32 {  // MSG_*
   kMessageMore = 0x8000,
 };
 
+// EINTR of a call with a time limit (SO_RCVTIMEO, SO_SNDTIMEO), which is never begun again: signal(7). Programs see EINTR.
+constexpr int kInterruptedForGood = 512;
+
 // A sockaddr as the program wrote it, its size checked against kMax only; the family judges the rest.
 struct SocketAddress {
   static constexpr u32 kMax = 128;  // sizeof(struct sockaddr_storage)
@@ -89,7 +92,7 @@ class Socket : public File {
   Result<String> describe() final;
 
  protected:
-  // For blocking calls: waits for a change of `queue` until the deadline. EAGAIN if nonblocking, MSG_DONTWAIT or late; EINTR.
+  // For blocking calls: waits for a change of `queue` until the deadline. EAGAIN if nonblocking, MSG_DONTWAIT or late; EINTR or kInterruptedForGood.
   Result<void> wait(sched::WaitQueue& queue, u32 message_flags, u64 deadline_ns);
   // The same, when one waiter is enough for one event (accept): wake the queue with wake_one().
   Result<void> wait_exclusive(sched::WaitQueue& queue, u64 deadline_ns);

@@ -376,6 +376,61 @@ static void listeners(void) {
   close(l);
 }
 
+static volatile int handled, enough;
+static void handler(int number) { handled = number; }
+static void* signaller(void* p) {  // again and again: a busy machine may not sleep yet
+  while (!enough) {
+    usleep(20000);
+    pthread_kill(*(pthread_t*)p, SIGUSR1);
+  }
+  return 0;
+}
+static void* wake_up(void* p) {
+  usleep(100000);
+  write(*(int*)p, "x", 1);
+  return 0;
+}
+// signal(7): with a time limit, EINTR in spite of SA_RESTART.
+static void interrupted(void) {
+  puts("-- interrupted");
+  int c, s;
+  char b[8];
+  static char big[1 << 20];
+  struct timeval limit = {30, 0}, none = {0, 0};
+  struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
+  sigaction(SIGUSR1, &action, 0);
+  pthread_t self = pthread_self(), t, t2;
+  pair(&c, &s);
+  fcntl(s, F_SETFL, O_NONBLOCK);
+  for (int i = 0; i < 5; ++i) {
+    while (write(s, big, sizeof big) > 0) continue;
+    usleep(20000);  // what the other end takes
+  }
+  while (write(s, b, 1) > 0) continue;
+  fcntl(s, F_SETFL, 0);
+  pthread_create(&t, 0, signaller, &self);
+  pthread_create(&t2, 0, wake_up, &c);
+  SHOW(recv(s, b, 8, 0));
+  pthread_join(t2, 0);
+  setsockopt(s, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+  pthread_create(&t2, 0, wake_up, &c);
+  SHOW(read(s, b, 8));
+  pthread_join(t2, 0);
+  setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+  SHOW(recv(s, b, 8, 0));
+  SHOW(read(s, b, 8));
+  SHOW(send(s, b, 8, 0));
+  SHOW(write(s, b, 8));
+  setsockopt(listener, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+  SHOW(accept(listener, 0, 0));
+  setsockopt(listener, SOL_SOCKET, SO_RCVTIMEO, &none, sizeof none);
+  enough = 1;
+  pthread_join(t, 0);
+  printf("handled %d\n", handled);
+  close(c);
+  close(s);
+}
+
 static void watching(void) {
   puts("-- epoll");
   int c, s, e = epoll_create1(0);
@@ -495,6 +550,7 @@ int main(void) {
   listeners();
   watching();
   dual_stack();
+  interrupted();
   puts("-- errors");
   int c = socket(AF_INET, SOCK_STREAM, 0);
   struct sockaddr_in a = address4("127.0.0.1", 1);
