@@ -5,8 +5,6 @@
 #include <linux/in.h>
 #include <linux/in6.h>
 
-#include "kernel/linux/task.h"
-
 namespace husk::linux {
 namespace {
 
@@ -82,11 +80,6 @@ Result<vfs::SocketAddress> InetSocket::peer_name() {
   net::Endpoint to = remote();
   if (to.port == 0) return Error(ENOTCONN);
   return write_address(domain, to);
-}
-
-Result<void> check_port(u16 port) {
-  if (port != 0 && port < 1024 && current_process().credentials.euid != 0) return Error(EACCES);
-  return {};
 }
 
 Result<Ref<vfs::Socket>> make_inet_socket(int domain, int type, int protocol, u32 file_flags) {

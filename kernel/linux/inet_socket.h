@@ -99,9 +99,6 @@ class InetSocket : public vfs::Socket, public net::SocketObserver {
   u32 bound_interface_ = 0, multicast_interface_ = 0;
 };
 
-// Binding to a port below 1024 is for root. EACCES.
-Result<void> check_port(u16 port);
-
 Result<Ref<vfs::Socket>> make_stream_socket(int domain, u32 file_flags);
 Result<Ref<vfs::Socket>> make_datagram_socket(int domain, int protocol, u32 file_flags);
 

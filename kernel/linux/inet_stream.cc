@@ -125,7 +125,6 @@ Result<void> InetStream::renew() {
 
 Result<void> InetStream::bind(const vfs::SocketAddress& address) {
   net::Endpoint here = TRY(endpoint(address, AddressUse::bind));
-  TRY(check_port(here.port));
   if (spent_) TRY(renew());
   return tcp_->bind(here);
 }

@@ -303,7 +303,7 @@ constexpr char kSettings[] =
     "sys/net/ipv4/ip_local_port_range\0"
     "32768\t60999\n\0"
     "sys/net/ipv4/ip_unprivileged_port_start\0"
-    "1024\n\0"
+    "0\n\0"
     "sys/net/ipv4/ping_group_range\0"
     "0\t2147483647\n\0"
     "sys/net/ipv4/tcp_available_congestion_control\0"
