@@ -82,6 +82,18 @@ Result<vfs::SocketAddress> InetSocket::peer_name() {
   return write_address(domain, to);
 }
 
+// The first time the network has its turn: what is awaited may be on its way already. Those who accept are woken one by one.
+Result<void> InetSocket::wait_for_change(Patience& patience) {
+  if (patience.deadline_ns == 0) {
+    network_run();
+    patience.deadline_ns = deadline_of(patience.timeout_ns);
+    return {};
+  }
+  sched::expect_events();
+  if (listening()) return wait_exclusive(queue_, patience.deadline_ns);
+  return wait(queue_, patience.message_flags, patience.deadline_ns);
+}
+
 Result<Ref<vfs::Socket>> make_inet_socket(int domain, int type, int protocol, u32 file_flags) {
   const int ping = domain == kInet ? IPPROTO_ICMP : IPPROTO_ICMPV6;
   switch (type) {

@@ -31,7 +31,7 @@ vfs::SocketAddress write_address(int domain, const net::Endpoint& endpoint);
 class InetSocket : public vfs::Socket, public net::SocketObserver {
  public:
   using Socket::Socket;
-  void socket_changed(u32 events) final { queue_.wake_all(events); }
+  void socket_changed(u32 events) final { listening() ? queue_.wake_one(events) : queue_.wake_all(events); }
   sched::WaitQueue* wait_queue() final { return &queue_; }
   Result<size_t> get_option(int level, int option, std::span<u8> out) final;
   Result<void> set_option(int level, int option, std::span<const u8> value) final;
@@ -63,17 +63,10 @@ class InetSocket : public vfs::Socket, public net::SocketObserver {
   // Repeats what gives EAGAIN, as long as the caller wants to wait.
   template <typename Attempt>
   auto wait_until_done(Attempt attempt, u32 message_flags, u64 timeout_ns) -> decltype(attempt()) {
-    u64 deadline_ns = 0;
-    for (u32 round = 0;; ++round) {
+    for (Patience patience{message_flags, timeout_ns};;) {
       auto result = attempt();
       if (result.ok() || result.error() != Error(EAGAIN)) return result;
-      if (round == 0) {
-        network_run();
-        deadline_ns = deadline_of(timeout_ns);
-      } else {
-        sched::expect_events();
-        TRY(wait(queue_, message_flags, deadline_ns));
-      }
+      TRY(wait_for_change(patience));
     }
   }
   bool is_stream() const { return type == 1; }
@@ -81,6 +74,11 @@ class InetSocket : public vfs::Socket, public net::SocketObserver {
   sched::WaitQueue queue_;
 
  private:
+  struct Patience {
+    u32 message_flags;
+    u64 timeout_ns, deadline_ns = 0;  // deadline 0: the first attempt
+  };
+  Result<void> wait_for_change(Patience& patience);
   struct Remembered {
     u16 key;
     int value;

@@ -376,6 +376,46 @@ static void listeners(void) {
   close(l);
 }
 
+static int exclusive_woken;
+static void* exclusive_waiter(void* p) {
+  struct epoll_event event = {.events = EPOLLIN | EPOLLEXCLUSIVE}, out;
+  int e = epoll_create1(0);
+  epoll_ctl(e, EPOLL_CTL_ADD, *(int*)p, &event);
+  __sync_fetch_and_add(&exclusive_woken, epoll_wait(e, &out, 1, 500));
+  close(e);
+  return 0;
+}
+static int accepted_by_all;
+static void* one_of_many(void* p) {
+  int s = accept(*(int*)p, 0, 0);
+  if (s >= 0) {
+    __sync_fetch_and_add(&accepted_by_all, 1);
+    close(s);
+  }
+  return 0;
+}
+// One connection wakes one of those who wait for it.
+static void one_by_one(void) {
+  puts("-- one by one");
+  pthread_t t[4];
+  int c[4];
+  struct sockaddr_in to = address4("127.0.0.1", port);
+  for (int i = 0; i < 3; ++i) pthread_create(&t[i], 0, exclusive_waiter, &listener);
+  usleep(100000);
+  c[0] = socket(AF_INET, SOCK_STREAM, 0);
+  SHOW(connect(c[0], (void*)&to, sizeof to));
+  for (int i = 0; i < 3; ++i) pthread_join(t[i], 0);
+  printf("woken %d\n", exclusive_woken);
+  close(accept(listener, 0, 0));
+  close(c[0]);
+  for (int i = 0; i < 4; ++i) pthread_create(&t[i], 0, one_of_many, &listener);
+  usleep(20000);
+  for (int i = 0; i < 4; ++i) connect(c[i] = socket(AF_INET, SOCK_STREAM, 0), (void*)&to, sizeof to);
+  for (int i = 0; i < 4; ++i) pthread_join(t[i], 0);
+  printf("accepted by four: %d\n", accepted_by_all);
+  for (int i = 0; i < 4; ++i) close(c[i]);
+}
+
 static volatile int handled, enough;
 static void handler(int number) { handled = number; }
 static void* signaller(void* p) {  // again and again: a busy machine may not sleep yet
@@ -550,6 +590,7 @@ int main(void) {
   listeners();
   watching();
   dual_stack();
+  one_by_one();
   interrupted();
   puts("-- errors");
   int c = socket(AF_INET, SOCK_STREAM, 0);
