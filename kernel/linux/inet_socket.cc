@@ -42,9 +42,6 @@ Result<net::Endpoint> read_address(int domain, const vfs::SocketAddress& address
   if (!as_v4 && (domain == kInet || family != kInet6)) return Error(domain == kInet6 && use == AddressUse::send ? EINVAL : EAFNOSUPPORT);
   net::Endpoint result = TRY(as_v4 ? read_v4(address) : read_v6(address));
   if (use == AddressUse::bind && family == kUnspecified && !result.address.is_any()) return Error(EAFNOSUPPORT);
-  if (use != AddressUse::bind && result.address.is_any()) {
-    result.address = result.address.is_v4() ? net::IpAddress::v4(127, 0, 0, 1) : net::IpAddress{{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}};
-  }
   return result;
 }
 
@@ -69,6 +66,12 @@ vfs::SocketAddress write_address(int domain, const net::Endpoint& endpoint) {
 
 Result<net::Endpoint> InetSocket::endpoint(const vfs::SocketAddress& address, AddressUse use) const {
   net::Endpoint result = TRY(read_address(domain, address, use));
+  if (use != AddressUse::bind && result.address.is_any()) {  // this machine, by the address that the socket is bound to
+    const net::Endpoint own = local();
+    const bool v4 = result.address.is_v4();
+    if (!own.address.is_any() && own.address.is_v4() == v4) result = {own.address, result.port, own.interface};
+    else result.address = v4 ? net::IpAddress::v4(127, 0, 0, 1) : net::IpAddress{{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}};
+  }
   if (domain == kInet6 && result.address.is_v4() && v6_only()) return Error(use == AddressUse::bind ? EINVAL : ENETUNREACH);
   if (result.interface == 0) result.interface = bound_interface_;
   if (result.interface == 0 && use != AddressUse::bind && result.address.is_multicast()) result.interface = multicast_interface_;

@@ -416,6 +416,21 @@ static void one_by_one(void) {
   for (int i = 0; i < 4; ++i) close(c[i]);
 }
 
+// Any-address is this machine, by the address that the socket is bound to.
+static void to_any(const char* from, const char* to) {
+  struct sockaddr_in6 a = address6(from, 0), peer;
+  char text[64] = "none";
+  socklen_t size = sizeof peer;
+  int c = socket(AF_INET6, SOCK_STREAM, 0), l = socket(AF_INET6, SOCK_STREAM, 0);
+  if (listen(l, 1) != 0 || bind(c, (void*)&a, sizeof a) != 0) perror("to_any");
+  a = address6(to, port_of(l));
+  SHOW(connect(c, (void*)&a, sizeof a));
+  if (getpeername(c, (void*)&peer, &size) == 0) inet_ntop(AF_INET6, &peer.sin6_addr, text, sizeof text);
+  printf("%s to %s: %s\n", from, to, text);
+  close(c);
+  close(l);
+}
+
 static volatile int handled, enough;
 static void handler(int number) { handled = number; }
 static void* signaller(void* p) {  // again and again: a busy machine may not sleep yet
@@ -591,6 +606,10 @@ int main(void) {
   watching();
   dual_stack();
   one_by_one();
+  to_any("::", "::");
+  to_any("::", "::ffff:0.0.0.0");
+  to_any("::1", "::");
+  to_any("::ffff:127.0.0.5", "::ffff:0.0.0.0");
   interrupted();
   puts("-- errors");
   int c = socket(AF_INET, SOCK_STREAM, 0);
