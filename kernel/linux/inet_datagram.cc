@@ -50,7 +50,7 @@ class InetDatagram final : public InetSocket {
 
  private:
   bool is_ping() const { return protocol != IPPROTO_UDP; }
-  Result<bool> take_source(const Vec<vfs::ControlData>& control, net::Endpoint& source);
+  Result<bool> take_control(const Vec<vfs::ControlData>& control, net::Endpoint& source, net::udp::Options& options);
   Result<void> add_control(const net::udp::Datagram& datagram, vfs::SocketMessage& message);
 
   Ref<net::udp::Socket> udp_;
@@ -72,8 +72,22 @@ Result<void> InetDatagram::connect(const vfs::SocketAddress& address) {
 
 // --- control messages -----------------------------------------------------------------------------------------------------------
 
-// IP_PKTINFO and IPV6_PKTINFO: from which address to send. False: they do not say.
-Result<bool> InetDatagram::take_source(const Vec<vfs::ControlData>& control, net::Endpoint& source) {
+// IP_TTL, IPV6_HOPLIMIT, IP_TOS and IPV6_TCLASS; -1 hops are what the socket has, the class -1 is 255 (as on Linux).
+Result<void> take_number(const vfs::ControlData& item, net::udp::Options& options) {
+  const bool v6 = item.level == kLevelIp6, hops = item.type == (v6 ? IPV6_HOPLIMIT : IP_TTL);
+  if ((!v6 && item.level != kLevelIp) || (!hops && item.type != (v6 ? IPV6_TCLASS : IP_TOS))) return Error(EINVAL);
+  int value = 0;
+  if (item.size != sizeof(value) && (v6 || hops || item.size != 1)) return Error(EINVAL);
+  memcpy(&value, item.bytes, item.size);
+  if (value > 255 || value < (v6 ? -1 : hops ? 1 : 0)) return Error(EINVAL);
+  if (hops && value < 0) return {};
+  (hops ? options.hop_limit : options.traffic_class) = static_cast<u8>(value);
+  if (hops) options.multicast_hops = options.hop_limit;
+  return {};
+}
+
+// IP_PKTINFO and IPV6_PKTINFO: from which address to send. False: they do not say. The others go into `options`.
+Result<bool> InetDatagram::take_control(const Vec<vfs::ControlData>& control, net::Endpoint& source, net::udp::Options& options) {
   bool found = false;
   for (const vfs::ControlData& item : control) {
     std::span<const u8> bytes(item.bytes, std::min<size_t>(item.size, sizeof(item.bytes)));
@@ -87,9 +101,8 @@ Result<bool> InetDatagram::take_source(const Vec<vfs::ControlData>& control, net
       source.interface = static_cast<u32>(info.ipi6_ifindex);
       source.address = net::IpAddress::v6(&info.ipi6_addr);
       found = true;
-    } else if (!(item.level == kLevelIp && (item.type == IP_TOS || item.type == IP_TTL)) &&
-               !(item.level == kLevelIp6 && (item.type == IPV6_TCLASS || item.type == IPV6_HOPLIMIT))) {
-      return Error(EINVAL);
+    } else {
+      TRY(take_number(item, options));
     }
   }
   return found;
@@ -140,8 +153,15 @@ Result<size_t> InetDatagram::send(vfs::SocketMessage& message) {
     if (to.port == 0 && !is_ping()) return Error(EINVAL);
     TRY(network_wait_configured(to.address));
   }
-  const bool from_there = message.control != nullptr && TRY(take_source(*message.control, source));
-  auto attempt = [&] { return udp_->send(*message.data, addressed ? &to : nullptr, from_there ? &source : nullptr); };
+  net::udp::Options options = udp_->options();
+  const bool controlled = message.control != nullptr, from_there = controlled && TRY(take_control(*message.control, source, options));
+  auto attempt = [&] {
+    const net::udp::Options own = udp_->options();
+    if (controlled) udp_->set_options(options);
+    auto result = udp_->send(*message.data, addressed ? &to : nullptr, from_there ? &source : nullptr);
+    if (controlled) udp_->set_options(own);
+    return result;
+  };
   Result<size_t> sent = wait_until_done(attempt, message.flags, send_timeout_ns);
   network_run();
   return sent;

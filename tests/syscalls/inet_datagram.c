@@ -41,8 +41,19 @@ static void show_control(struct msghdr* m) {
       printf(" at interface %d for %s", info.ipi_ifindex, inet_ntoa(info.ipi_addr));
     }
     if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_TTL) printf(" ttl %d", *(int*)CMSG_DATA(c));
+    if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_TOS) printf(" tos %d", *CMSG_DATA(c));
+    if (c->cmsg_level == IPPROTO_IPV6) printf(" is %d", *(int*)CMSG_DATA(c));
     puts("");
   }
+}
+static long send_with(int fd, void* to, int level, int type, int value, int size) {
+  char control[64] = {0};
+  struct iovec part = {"x", 1};
+  struct msghdr m = {to, *(short*)to == AF_INET ? 16 : 28, &part, 1, control, CMSG_SPACE(size), 0};
+  struct cmsghdr* c = CMSG_FIRSTHDR(&m);
+  *c = (struct cmsghdr){CMSG_LEN(size), level, type};
+  memcpy(CMSG_DATA(c), &value, size);
+  return sendmsg(fd, &m, 0);
 }
 
 int main(void) {
@@ -145,6 +156,45 @@ int main(void) {
   SHOW(recvmsg(a, &m, 0));
   printf("flags %x\n", m.msg_flags);
   show_control(&m);
+  SHOW(send_with(b, &at, IPPROTO_IP, IP_TTL, 7, 4));
+  SHOW(recvmsg(a, &m, 0));
+  show_control(&m);
+  SHOW(setsockopt(a, IPPROTO_IP, IP_RECVTOS, &one, sizeof one));
+  SHOW(send_with(b, &at, IPPROTO_IP, IP_TOS, 0x48, 4));
+  m.msg_controllen = sizeof control;
+  SHOW(recvmsg(a, &m, 0));
+  show_control(&m);
+  SHOW(send_with(b, &at, IPPROTO_IP, IP_TOS, 0x28, 1));
+  m.msg_controllen = sizeof control;
+  SHOW(recvmsg(a, &m, 0));
+  show_control(&m);
+  SHOW(sendto(b, "info", 4, 0, (void*)&at, sizeof at));
+  m.msg_controllen = sizeof control;
+  SHOW(recvmsg(a, &m, 0));
+  show_control(&m);
+  SHOW(send_with(b, &at, IPPROTO_IP, IP_TTL, 0, 4));
+  SHOW(send_with(b, &at, IPPROTO_IP, IP_TTL, 256, 4));
+  SHOW(send_with(b, &at, IPPROTO_IP, IP_TTL, 7, 1));
+  SHOW(send_with(b, &at, IPPROTO_IP, IP_TOS, -1, 4));
+  SHOW(send_with(b, &at, IPPROTO_IP, IP_HDRINCL, 1, 4));
+  close(a);
+  close(b);
+  a = socket(AF_INET6, SOCK_DGRAM, 0);
+  b = socket(AF_INET6, SOCK_DGRAM, 0);
+  struct sockaddr_in6 v6 = address6("::1", 0);
+  SHOW(bind(a, (void*)&v6, sizeof v6));
+  v6 = address6("::1", port_of(a));
+  SHOW(setsockopt(a, IPPROTO_IPV6, IPV6_RECVHOPLIMIT, &one, sizeof one));
+  SHOW(setsockopt(a, IPPROTO_IPV6, IPV6_RECVTCLASS, &one, sizeof one));
+  for (int i = 0; i < 4; ++i) {
+    if (i < 2) SHOW(send_with(b, &v6, IPPROTO_IPV6, i == 0 ? IPV6_HOPLIMIT : IPV6_TCLASS, 9, 4));
+    else SHOW(send_with(b, &v6, IPPROTO_IPV6, i == 2 ? IPV6_HOPLIMIT : IPV6_TCLASS, -1, 4));
+    m.msg_controllen = sizeof control;
+    SHOW(recvmsg(a, &m, 0));
+    show_control(&m);
+  }
+  SHOW(send_with(b, &v6, IPPROTO_IPV6, IPV6_HOPLIMIT, 256, 4));
+  SHOW(send_with(b, &v6, IPPROTO_IPV6, IPV6_TCLASS, 9, 1));
   close(a);
   close(b);
 
