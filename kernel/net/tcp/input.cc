@@ -219,6 +219,9 @@ bool Connection::receive_out_of_order(SeqNum first, PacketPtr payload) {
     return false;
   }
   bool kept = reassembly_->insert(first, std::move(payload), &duplicate_);
+  // One acknowledgement serves a batch of arrivals, unless it would have no room for a block: the peer would send again what is here.
+  constexpr u32 kBlocksBesideDuplicate = 2;
+  if (sack_ && reassembly_->unreported() >= kBlocksBesideDuplicate) send_ack();
   if (reassembly_->empty()) reassembly_.reset();
   return kept;
 }

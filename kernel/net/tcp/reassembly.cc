@@ -11,6 +11,11 @@ Reassembly::~Reassembly() {
   while (Block* block = blocks_.front()) remove(block);
 }
 
+void Reassembly::touch(Block* block) {
+  if (block->stamp <= reported_stamp_) ++unreported_;
+  block->stamp = ++stamp_;
+}
+
 void Reassembly::remove(Block* block) {
   cost_ -= block->chain.cost();
   block->unlink();
@@ -48,7 +53,7 @@ bool Reassembly::insert(SeqNum first, PacketPtr packet, SackBlock* duplicate) {
   }
   if (before != nullptr && before->end > first) {
     *duplicate = {first, before->end < end ? before->end : end};
-    before->stamp = ++stamp_;
+    touch(before);
     if (end <= before->end) return true;
     packet->trim_front(before->end - first);
     first = before->end;
@@ -81,7 +86,7 @@ bool Reassembly::insert(SeqNum first, PacketPtr packet, SackBlock* duplicate) {
   block->chain.push_back(std::move(packet));
   cost_ += block->chain.cost();
   block->end = end;
-  block->stamp = ++stamp_;
+  touch(block);
   join_following(block);
   return true;
 }
@@ -102,10 +107,10 @@ void Reassembly::drain(SeqNum* next, PacketChain& to) {
   }
 }
 
-u8 Reassembly::report(SackBlock* out, u8 most) const {
+u8 Reassembly::report(SackBlock* out, u8 most) {
   u32 stamps[4] = {};
   u8 count = 0;
-  for (const Block& block : const_cast<List<Block>&>(blocks_)) {
+  for (const Block& block : blocks_) {
     u8 at = count;
     while (at > 0 && stamps[at - 1] < block.stamp) --at;
     if (at == most) continue;
@@ -114,6 +119,8 @@ u8 Reassembly::report(SackBlock* out, u8 most) const {
     out[at] = {block.first, block.end};
     if (count < most) ++count;
   }
+  reported_stamp_ = stamp_;
+  unreported_ = 0;
   return count;
 }
 

@@ -50,7 +50,9 @@ class Reassembly {
   // Moves what follows on `next` into the queue, and `next` with it.
   void drain(SeqNum* next, PacketChain& to);
   // The blocks for an acknowledgement, the most recent first (RFC 2018 §4); gives how many.
-  u8 report(SackBlock* out, u8 most) const;
+  u8 report(SackBlock* out, u8 most);
+  // How many blocks have changed since the last report; those beyond what a report holds would never be told.
+  u32 unreported() const { return unreported_; }
 
  private:
   struct Block : ListNode<> {
@@ -59,13 +61,14 @@ class Reassembly {
     u32 stamp = 0;  // when it last changed
     PacketChain chain;
   };
+  void touch(Block* block);
   void remove(Block* block);
   void join_following(Block* block);
   Block* next_of(Block* block);
 
   Memory& memory_;
   List<Block> blocks_;  // ascending, with gaps between them
-  u32 count_ = 0, stamp_ = 0;
+  u32 count_ = 0, stamp_ = 0, reported_stamp_ = 0, unreported_ = 0;
   u64 cost_ = 0;
 };
 

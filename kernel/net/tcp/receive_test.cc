@@ -89,6 +89,21 @@ TEST_F(TcpReceive, rfc2018_3_three_blocks_beside_timestamps) {
   for (int i = 1; i < 5; ++i) t.run("in: A seq " + std::to_string(i * 200 + 1) + " ack 1 len 100 ts 1 0\nout: A");
   EXPECT_EQ(t.last_sent.sack_count, 3);
 }
+TEST_F(TcpReceive, rfc2018_4_every_block_of_a_batch_is_reported) {
+  t.open_passive("mss 1460 sackok");
+  for (u32 place : {101, 301, 501, 701, 801, 901}) {
+    Segment segment;
+    segment.seq = t.peer_first + place;
+    segment.ack = t.own_first + 1;
+    segment.flags = kAck;
+    segment.window = 65535;
+    segment.payload_size = place == 801 ? 50 : 100;
+    t.tcp->input({t.local, t.remote}, segment, make_payload(place, segment.payload_size), 1);
+  }
+  t.run(
+      "out: A ack 1 sack 301-401 sack 101-201\nout: A ack 1 sack 701-801 sack 501-601 sack 301-401 sack 101-201\nout: A ack 1 sack 901-1001 sack "
+      "701-851 sack 501-601 sack 301-401\nquiet");
+}
 TEST_F(TcpReceive, rfc2883_4_duplicates_are_reported_once) {
   t.open_passive("mss 1460 sackok");
   t.run(
