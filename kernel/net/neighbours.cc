@@ -13,17 +13,13 @@ constexpr u64 kRetransmit = 1 * kSecond, kReachable = 30 * kSecond, kDelayFirstP
 constexpr u64 kLock = 1 * kSecond;  // a confirmed address is not replaced before: two that quarrel about it do not flap
 constexpr u8 kProbes = 3;
 
-void drop(packet::PacketList& queue) {
-  while (auto* packet = queue.pop_front()) delete packet;
-}
-
 }  // namespace
 
 Neighbours::~Neighbours() {
   for (NeighbourEntry*& bucket : buckets_) {
     while (bucket != nullptr) remove(*bucket);
   }
-  drop(failed_);
+  while (packet::Packet* packet = failed_.pop_front()) delete packet;
 }
 
 NeighbourEntry* Neighbours::find(const Interface& interface, const IpAddress& address) {
@@ -52,17 +48,30 @@ void Neighbours::arm(NeighbourEntry& entry, u64 deadline_ns) {
   next_deadline_ns_ = std::min(next_deadline_ns_, deadline_ns);
 }
 
+packet::Packet* Neighbours::take(NeighbourEntry& entry) {
+  packet::Packet* packet = entry.queue.pop_front();
+  if (packet == nullptr) return nullptr;
+  --entry.queued;
+  waiting_ -= packet->cost();
+  return packet;
+}
+
 void Neighbours::send(NeighbourEntry& entry, packet::PacketPtr packet) {
   u64 now = stack_.coarse_now_ns();
   entry.used_ns = now;
   if (entry.state == NeighbourState::incomplete) {
+    u64 cost = packet->cost();
     if (entry.queued == NeighbourEntry::kQueue) {  // the oldest goes (RFC 4861 §7.2.2)
-      delete entry.queue.pop_front();
-      --entry.queued;
+      delete take(entry);
       ++stack_.count().out_discards;
     }
-    entry.queue.push_back(packet.release());
-    ++entry.queued;
+    if (waiting_ + cost <= kWaitingMax) {
+      entry.queue.push_back(packet.release());
+      ++entry.queued;
+      waiting_ += cost;
+    } else {
+      ++stack_.count().out_discards;
+    }
     if (entry.probes > 0) return;
     entry.probes = 1;
     arm(entry, now + kRetransmit);
@@ -91,10 +100,7 @@ void Neighbours::resolved(NeighbourEntry& entry, const u8* mac, Solicited solici
   if (other || solicited == Solicited::yes) entry.changed_ns = now;
   entry.probes = 0;
   memcpy(entry.mac, mac, 6);
-  while (packet::Packet* packet = entry.queue.pop_front()) {
-    --entry.queued;
-    send(entry, packet::PacketPtr(packet));
-  }
+  while (packet::Packet* packet = take(entry)) send(entry, packet::PacketPtr(packet));
 }
 
 void Neighbours::run(u64 now_ns) {
@@ -127,7 +133,7 @@ void Neighbours::due(NeighbourEntry& entry, u64 now_ns) {
 
 // RFC 1122 §2.3.2.1, RFC 4861 §7.2.2: who has waited for it hears that the host is not reachable.
 void Neighbours::fail(NeighbourEntry& entry) {
-  if (packet::Packet* first = entry.queue.pop_front()) failed_.push_back(first);
+  if (packet::Packet* first = take(entry)) failed_.push_back(first);
   remove(entry);
 }
 
@@ -147,7 +153,7 @@ void Neighbours::remove(NeighbourEntry& entry) {
   while (*link != &entry) link = &(*link)->next;
   *link = entry.next;
   --count_;
-  drop(entry.queue);
+  while (packet::Packet* packet = take(entry)) delete packet;
   delete &entry;
 }
 

@@ -48,6 +48,7 @@ class Neighbours {
 
  private:
   static constexpr u32 kBuckets = 64;
+  static constexpr u64 kWaitingMax = 2 * kMiB;  // strangers decide to how many neighbours we answer
   static u32 bucket_of(const IpAddress& address) {
     u64 word = address.word(8) ^ address.word(0);
     return static_cast<u32>((word * 0x9e3779b97f4a7c15) >> 58);
@@ -55,11 +56,13 @@ class Neighbours {
   void arm(NeighbourEntry& entry, u64 deadline_ns);
   void due(NeighbourEntry& entry, u64 now_ns);  // may remove it
   void fail(NeighbourEntry& entry);
+  packet::Packet* take(NeighbourEntry& entry);  // of what waits, the oldest; null: none
   void evict();
   void remove(NeighbourEntry& entry);
   StackState& stack_;
   u32 limit_, count_ = 0;
   u64 next_deadline_ns_ = ~u64{0};
+  u64 waiting_ = 0;            // what the entries' queues cost
   packet::PacketList failed_;  // the first packet of each that did not answer
   NeighbourEntry* buckets_[kBuckets] = {};
 };

@@ -164,4 +164,18 @@ TEST_F(NeighboursTest, malformed_arp_is_dropped) {
   EXPECT_TRUE(device.sent.empty());
 }
 
+TEST_F(NeighboursTest, what_waits_for_neighbours_is_bounded) {
+  std::string large(1400, 'x');
+  for (u8 host = 10; host < 250; ++host) {
+    for (int i = 0; i < 4; ++i) say(large, IpAddress::v4(10, 0, 0, host));
+  }
+  u64 discarded = stack->statistics().out_discards;
+  EXPECT_GT(discarded, 50u);
+  EXPECT_LT(discarded, 480u);
+  pass(10 * kSecond);  // all of them have failed: there is room again
+  device.sent.clear();
+  say("again");
+  EXPECT_EQ(stack->statistics().out_discards, discarded);
+}
+
 }  // namespace husk::net::testing
