@@ -44,7 +44,7 @@ Reassembly::Whole* Reassembly::create(const FragmentKey& key, u64 now_ns) {
   if (whole == nullptr) return nullptr;
   whole->key = key;
   whole->deadline_ns = now_ns + kTimeout;
-  whole->cost = sizeof(Whole);
+  whole->cost = kWholeCost;
   memory_ += whole->cost;
   wholes_.push_back(whole);
   return whole;
@@ -70,8 +70,8 @@ PacketPtr Reassembly::add(const FragmentKey& key, u32 offset, bool more, std::sp
   bool behind = !more && last != nullptr && last->end() > offset + size;
   if (beyond || behind || !insert(*whole, offset, std::move(fragment))) {
     while (Part* part = whole->parts.pop_front()) delete part;
-    memory_ -= whole->cost - static_cast<u32>(sizeof(Whole));
-    whole->cost = sizeof(Whole);
+    memory_ -= whole->cost - kWholeCost;
+    whole->cost = kWholeCost;
     whole->poisoned = true;
     ++failed_;
     return nullptr;

@@ -35,6 +35,7 @@ class Reassembly {
 
  private:
   static constexpr u32 kHeaderMax = 60;
+  static constexpr u32 kWholeCost = 2 * kKiB;  // charged for each, so that they are few: all are looked through
   struct Part;
   struct Whole;
   packet::PacketPtr join(Whole& whole);
