@@ -21,6 +21,8 @@ bool is_extension(u8 kind) {
 bool StackState::accepts6(Interface& interface, Received& received) {
   const IpAddress &from = received.source, &to = received.destination;
   if (from.is_multicast() || from.is_v4() || to.is_v4() || to.is_any()) return false;  // mapped addresses do not go over a wire
+  // Duplicate address detection's (RFC 4291 §2.5.2). What answered anything else would answer to this very host.
+  if (from.is_any() && received.protocol != wire::kProtocolIcmpv6) return false;
   received.group = to.is_multicast();
   if (interface.loopback) return true;
   if (to.is_loopback() || from.is_loopback()) return false;  // RFC 4291 §2.5.3

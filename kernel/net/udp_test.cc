@@ -70,6 +70,13 @@ TEST_F(UdpTest, rfc8200_8_1_ipv6_needs_a_checksum) {
   EXPECT_EQ(receive(*socket).error, EAGAIN);
 }
 
+// An answer to it would go to this very host.
+TEST_F(UdpTest, rfc4291_2_5_2_the_unspecified_address_is_no_source_of_datagrams) {
+  auto socket = open({{}, 7}, Family::v6);
+  inject(frame_of(udp({}, 9, kOurs6, 7, text("x"))));
+  EXPECT_EQ(receive(*socket).error, EAGAIN);
+}
+
 TEST_F(UdpTest, lengths_are_checked) {
   auto socket = open({any, 7});
   for (u16 size : {u16{0}, u16{7}, u16{13}, u16{60000}}) {
