@@ -164,8 +164,7 @@ void DhcpClient::apply(const Dhcp& message) {
   u8 domain[255];
   size_t size = message.copy(wire::kDhcpDomainName, domain);
   while (size > 0 && domain[size - 1] == 0) --size;
-  bool plain = std::all_of(domain, domain + size, [](u8 c) { return c > ' ' && c < 0x7f; });  // it goes into a file of lines
-  if (size > 0 && plain) stack_.set_search_domain({reinterpret_cast<char*>(domain), size});
+  if (size > 0) stack_.set_search_domain({reinterpret_cast<char*>(domain), size});
 }
 
 // RFC 3442: classless routes replace the router option.

@@ -96,6 +96,16 @@ TEST_F(SlaacTest, rfc4862_5_5_3_prefix_gives_an_address_and_rfc4861_6_3_4_a_rout
   EXPECT_EQ(find(kGlobal), nullptr);
 }
 
+TEST_F(SlaacTest, rfc8106_5_2_a_search_domain_is_one_word) {
+  add(Configure::automatically);
+  Bytes list = {31, 3, 0, 0, 0, 0, 2, 88, 5, 'a', '\n', 'b', ' ', 'c', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+  inject(advertisement(list));
+  EXPECT_EQ(stack->search_domain(), "");
+  list[10] = list[12] = '-';
+  inject(advertisement(list));
+  EXPECT_EQ(stack->search_domain(), "a-b-c");
+}
+
 TEST_F(SlaacTest, rfc4861_6_3_4_lifetime_zero_removes_the_router) {
   add(Configure::automatically);
   inject(advertisement(prefix(7200, 3600)));

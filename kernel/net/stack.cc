@@ -156,6 +156,8 @@ Result<void> StackState::set_name_servers(Origin origin, std::span<const IpAddre
 }
 
 void StackState::set_search_domain(std::string_view domain) {
+  // A stranger says it, and it goes into a file of lines.
+  if (!std::all_of(domain.begin(), domain.end(), [](char c) { return c > ' ' && c < 0x7f; })) return;
   auto copy = String::from(domain);
   if (!copy.ok()) return;
   search_domain_ = copy.release();
