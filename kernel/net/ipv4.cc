@@ -109,13 +109,13 @@ bool StackState::push_ip(const Destination& to, const IpAddress& source, const I
   u32 payload = packet.size(), header_size = v4 ? kHeaderSize : sizeof(wire::Ipv6Header);
   auto room = packet.push_front(header_size);
   if (!room.ok()) return false;
-  if (v4) {
-    wire::build_ipv4({*room, header_size},
-                     {fields.traffic_class, fields.hop_limit, fields.protocol, identification, fragment, source.v4_bytes(), to.remote.v4_bytes()},
-                     payload);
-  } else {
-    wire::build_ipv6({*room, header_size}, {fields.traffic_class, fields.hop_limit, fields.protocol, 0, source.bytes, to.remote.bytes}, payload);
-  }
+  size_t built =
+      v4 ? wire::build_ipv4(
+               {*room, header_size},
+               {fields.traffic_class, fields.hop_limit, fields.protocol, identification, fragment, source.v4_bytes(), to.remote.v4_bytes()}, payload)
+         : wire::build_ipv6({*room, header_size}, {fields.traffic_class, fields.hop_limit, fields.protocol, 0, source.bytes, to.remote.bytes},
+                            payload);
+  if (built == 0) return false;  // longer than a header can say
   if (packet.checksum == Checksum::partial) packet.checksum_start = static_cast<u16>(packet.checksum_start + header_size);
   if (packet.segment_size != 0) packet.header_size = static_cast<u16>(packet.header_size + header_size);
   ++statistics_.out_requests;
