@@ -121,7 +121,10 @@ bool MonitorDevices::process_all() {
     std::string error = device->error();
     if (!error.empty()) hooks_.guest_failed(error);
   }
-  if (pcap_ && !again) pcap_->flush();
+  if (pcap_ && !again) {
+    std::lock_guard lock(network_->mutex());  // drain() may have the other thread at work with frames
+    pcap_->flush();
+  }
   if (draining_.load(std::memory_order_acquire)) {
     std::lock_guard lock(drain_mutex_);
     drained_.notify_all();

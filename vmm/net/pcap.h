@@ -2,7 +2,7 @@
 //
 // Frames are collected in memory and written when there are many, or when the I/O thread has nothing else to do. A descriptor that takes nothing
 // (a pipe, non-blocking, whose reader is slow) costs frames of the capture, never of the guest. Used by vmm/monitor_devices on the thread that
-// works the network device.
+// works the network device, with its mutex held.
 #pragma once
 
 #include <sys/uio.h>
