@@ -49,7 +49,9 @@ class LoopbackGuard {
  public:
   void note_to_guest(std::span<const u8> frame) {
     auto packet = transport_of(frame);
-    if (packet && packet->protocol == kUdp && is_alias(packet->source)) clients_.set(packet->ports[0] << 8 | packet->ports[1]);
+    if (!packet || packet->protocol != kUdp || !is_alias(packet->source)) return;
+    u32 port = packet->ports[0] << 8 | packet->ports[1];
+    if (!is_name_server(packet->source, port)) clients_.set(port);
   }
   bool allows_from_guest(std::span<const u8> frame) const {
     if (frame.size() < kEthernet || (frame[12] == 0x08 && frame[13] == 0x06)) return true;
@@ -57,7 +59,7 @@ class LoopbackGuard {
     if (!packet) return false;
     if (!is_alias(packet->destination)) return true;
     u32 port = packet->ports[2] << 8 | packet->ports[3];
-    bool name_server = packet->destination.back() == 3 && port == 53, dhcp = packet->destination.size() == 4 && port == 67;
+    bool name_server = is_name_server(packet->destination, port), dhcp = is_dhcp_server(packet->destination, port);
     if (packet->protocol == kTcp) return name_server || (packet->flags & (kSyn | kAck)) != kSyn;
     if (packet->protocol == kUdp) return name_server || dhcp || clients_.test(port);
     return packet->protocol == kIcmp4 || packet->protocol == kIcmp6;
@@ -89,11 +91,20 @@ class LoopbackGuard {
     }
     return packet;
   }
-  // Addresses that libslirp takes for the host: all of its own network, and broadcast.
+  // Addresses that libslirp takes for the host: all of its own network, broadcast, and all nodes (ff02::1).
   static bool is_alias(std::span<const u8> address) {
     constexpr u8 kNetwork4[] = {10, 0, 2}, kNetwork6[] = {0xfd, 0x68, 0x75, 0x73, 0x6b, 0, 0, 0}, kBroadcast[] = {255, 255, 255, 255};
     auto begins_with = [&](std::span<const u8> start) { return memcmp(address.data(), start.data(), start.size()) == 0; };
-    return address.size() == 4 ? begins_with(kNetwork4) || begins_with(kBroadcast) : begins_with(kNetwork6);
+    constexpr u8 kAllNodes[] = {0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1};
+    return address.size() == 4 ? begins_with(kNetwork4) || begins_with(kBroadcast) : begins_with(kNetwork6) || begins_with(kAllNodes);
+  }
+  // Of an alias: the two that libslirp does not take for the host at these ports, and no other address.
+  static bool is_name_server(std::span<const u8> address, u32 port) {
+    auto between = address.subspan(address.size() == 4 ? 3 : 8);
+    return port == 53 && between.back() == 3 && std::all_of(between.begin(), between.end() - 1, [](u8 byte) { return byte == 0; });
+  }
+  static bool is_dhcp_server(std::span<const u8> address, u32 port) {
+    return port == 67 && address.size() == 4 && (address[0] == 255 || address[3] == 2);
   }
 
   std::bitset<65536> clients_;

@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -16,7 +17,7 @@ namespace husk::vmm::net {
 namespace {
 
 constexpr int kBufferSize = 4 * 1024 * 1024;  // some sixty frames of the largest size
-constexpr int kOpenTimeoutMs = 10'000;
+constexpr int kOpenTimeoutMs = 10'000, kEndTimeoutMs = 1'000;
 
 void enlarge_buffers(int fd) {
   for (auto [forced, ordinary] : {std::pair(SO_SNDBUFFORCE, SO_SNDBUF), std::pair(SO_RCVBUFFORCE, SO_RCVBUF)}) {
@@ -51,6 +52,7 @@ UserNetwork::UserNetwork(const UserNetworkOptions& options) : options_(options) 
   process_ = fork();
   if (process_ == 0) run_user_process(theirs.get(), parent, options_);
   if (process_ < 0) throw_errno("starting the user-mode network");
+  end_ = host::FileDescriptor(static_cast<int>(syscall(SYS_pidfd_open, process_, 0)));
   // Without ports nobody waits for a message: the pair is for frames from now on.
   if (options_.ports.empty()) fcntl(ours_.get(), F_SETFL, O_NONBLOCK);
 }
@@ -82,9 +84,13 @@ NetworkDevice UserNetwork::device() const {
 void UserNetwork::stop() {
   ours_.reset();
   if (process_ > 0) {
-    while (waitpid(process_, nullptr, 0) < 0 && errno == EINTR) {}
+    pollfd wait{end_.get(), POLLIN, 0};
+    while (end_ && poll(&wait, 1, kEndTimeoutMs) < 0 && errno == EINTR) {}
+    // What does not end dies with this process: PR_SET_PDEATHSIG.
+    while (waitpid(process_, nullptr, end_ ? WNOHANG : 0) < 0 && errno == EINTR) {}
   }
   process_ = -1;
+  end_.reset();
 }
 
 }  // namespace husk::vmm::net

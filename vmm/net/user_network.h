@@ -52,13 +52,15 @@ class UserNetwork {
   const std::vector<PublishedPort>& wait_until_open();
   NetworkDevice device() const;
   pid_t process() const { return process_; }
-  // The process is gone when this returns. For after the machine has ended. Allowed in the monitor's jail.
+  // The process is gone when this returns, or, if it does not end by itself (a guest may have broken into it), will be with ours. For after the
+  // machine has ended. Allowed in the monitor's jail.
   void stop();
 
  private:
   UserNetworkOptions options_;
   host::FileDescriptor ours_;
   pid_t process_ = -1;
+  host::FileDescriptor end_;  // pidfd_open(2): readable when the process has ended
 };
 
 }  // namespace husk::vmm::net

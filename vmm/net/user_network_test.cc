@@ -15,6 +15,7 @@
 #include <chrono>
 #include <fstream>
 #include <functional>
+#include <future>
 #include <optional>
 #include <thread>
 
@@ -270,6 +271,32 @@ TEST(UserNetwork, guest_reaches_the_hosts_loopback_only_when_told_so) {
   }
 }
 
+// libslirp takes ff02::1 for the host.
+TEST(UserNetwork, all_nodes_are_not_the_hosts_loopback) {
+  host::FileDescriptor listener(socket(AF_INET6, SOCK_STREAM, 0));
+  sockaddr_in6 name{};
+  name.sin6_family = AF_INET6;
+  name.sin6_addr = in6addr_loopback;
+  socklen_t size = sizeof(name);
+  if (bind(listener.get(), reinterpret_cast<sockaddr*>(&name), size) != 0 || listen(listener.get(), 8) != 0) GTEST_SKIP() << "no IPv6 here";
+  getsockname(listener.get(), reinterpret_cast<sockaddr*>(&name), &size);
+  Guest guest({.ports = {{"127.0.0.1", 0, 80, true}}});
+  Frame frame = ethernet(0x86dd, 40 + 20);
+  put16(frame, 14, 0x6000);
+  put16(frame, 18, 20);
+  frame[20] = 6, frame[21] = 64;
+  inet_pton(AF_INET6, kUserGuest6, &frame[22]);
+  inet_pton(AF_INET6, "ff02::1", &frame[38]);
+  put16(frame, 54, 5000);
+  put16(frame, 56, ntohs(name.sin6_port));
+  frame[66] = 0x50, frame[67] = kSyn;
+  put16(frame, 68, 60000);
+  put16(frame, 70, ~sum(frame, 22, 52, 6 + 20) & 0xffff);
+  guest.send(frame);
+  pollfd wait{listener.get(), POLLIN, 0};
+  EXPECT_EQ(poll(&wait, 1, 300), 0);
+}
+
 TEST(UserNetwork, published_port_leads_to_the_guest) {
   Guest guest({.ports = {{"127.0.0.1", 0, 80, false}}});
   ASSERT_NE(guest.ports[0].host_port, 0);
@@ -369,6 +396,23 @@ TEST(UserNetwork, process_ends_with_the_monitors_end_of_the_pair) {
   }
 }
 
+TEST(UserNetwork, stop_does_not_wait_for_a_process_that_does_not_end) {
+  Guest guest;
+  pid_t process = guest.network->process();
+  kill(process, SIGSTOP);
+  std::promise<void> stopped;
+  std::thread rescue([process, result = stopped.get_future()] {
+    bool in_time = result.wait_for(std::chrono::seconds(10)) == std::future_status::ready;
+    EXPECT_TRUE(in_time);
+    if (!in_time) kill(process, SIGKILL);
+  });
+  guest.network->stop();
+  stopped.set_value();
+  rescue.join();
+  kill(process, SIGKILL);
+  waitpid(process, nullptr, 0);
+}
+
 TEST(UserNetwork, process_ends_with_a_killed_monitor) {
   int pipes[2];
   ASSERT_EQ(pipe(pipes), 0);
@@ -413,6 +457,36 @@ TEST(UserNetwork, rubbish_does_not_stop_the_service) {
     answered = get16(*frame, 12) == 0x0806 && get16(*frame, 20) == 2;
   }
   EXPECT_TRUE(answered);
+}
+
+TEST(UserFrame, loopback_guard_knows_all_names_of_the_host) {
+  LoopbackGuard guard;
+  Frame datagram(8 + 4);
+  put16(datagram, 0, 5000);
+  put16(datagram, 2, 53);
+  Frame query = ip_packet(17, ip4(kUserGuest4), ip4(kUserNameServer4), datagram),
+        to_host = ip_packet(17, ip4(kUserGuest4), ip4(kUserGateway4), datagram);
+  Frame other = ethernet(0x86dd, 40 + 8), name_server6;
+  put16(other, 14, 0x6000);
+  other[20] = 17;
+  for (size_t at : {22, 38}) put32(other, at, 0xfd687573), put16(other, at + 4, 0x6b00);
+  put16(other, 56, 53);
+  other[53] = 3;
+  name_server6 = other;
+  other[45 + 4] = 1;
+  EXPECT_TRUE(guard.allows_from_guest(name_server6));
+  EXPECT_FALSE(guard.allows_from_guest(other));
+  Frame all_nodes = other;
+  for (size_t at = 38; at < 54; ++at) all_nodes[at] = 0;
+  put16(all_nodes, 38, 0xff02);
+  all_nodes[53] = 1;
+  EXPECT_FALSE(guard.allows_from_guest(all_nodes));
+  EXPECT_TRUE(guard.allows_from_guest(query));
+  EXPECT_FALSE(guard.allows_from_guest(to_host));
+  put16(datagram, 0, 53);
+  put16(datagram, 2, 5000);
+  guard.note_to_guest(ip_packet(17, ip4(kUserNameServer4), ip4(kUserGuest4), datagram));
+  EXPECT_FALSE(guard.allows_from_guest(to_host));
 }
 
 TEST(UserFrame, loopback_inside_any_address_is_dropped) {
