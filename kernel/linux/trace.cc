@@ -17,6 +17,7 @@
 #include "kernel/linux/error_names.h"
 #include "kernel/linux/task.h"
 #include "kernel/linux/trace_line.h"
+#include "kernel/vfs/socket.h"
 #include "kernel/mem/user_copy.h"
 
 namespace husk::linux {
@@ -100,6 +101,7 @@ void add_call(Line& line, const SyscallText* entry, u64 number, const u64* argum
 }
 
 void add_result(Line& line, const SyscallText* entry, i64 result) {
+  if (result == -vfs::kInterruptedForGood) result = -EINTR;
   if (result < 0 && result > -4096) return line.add(") = -1 %s", error_name(static_cast<int>(-result)));
   bool address = entry != nullptr && strchr(entry->arguments, '>') != nullptr;
   line.add(address ? ") = %#lx" : ") = %ld", result);
