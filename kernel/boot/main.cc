@@ -122,7 +122,6 @@ Result<Owned<vfs::Tree>> mount_all(const abi::BootInfo& info, const StandardFile
 class NetworkDevice final : public linux::LazyNetDevice {
  public:
   Result<packet::NetDevice*> start() override { return drivers::start_network_device(); }
-  void want_events() override {}  // the driver sees to that whenever it was polled in vain
 };
 constinit NetworkDevice network_device;
 

@@ -47,7 +47,6 @@ class Network final : public net::Environment, public sched::Poller {
   void start_device(LazyNetDevice& lazy);
   Result<void> configure(packet::NetDevice& device, const NetworkSettings& settings);
   Deadline deadline_;
-  LazyNetDevice* device_ = nullptr;  // once it is started
   bool names_changed_ = false, gave_up_ = false, running_ = false;
 };
 
@@ -120,7 +119,6 @@ void Network::start_device(LazyNetDevice& lazy) {
   NetworkSettings settings = decode_network(configuration().bytes);
   if (settings.mode == abi::NetworkMode::none) return;
   Result<packet::NetDevice*> device = lazy.start();
-  if (device.ok()) device_ = &lazy;
   Result<void> result = device.ok() ? configure(**device, settings) : device.error();
   if (!result.ok()) log(LogLevel::error, "the network device cannot be used: error %d; the program has the loopback only", result.error().code());
 }
@@ -145,7 +143,6 @@ bool Network::poll() {
 }
 
 bool Network::prepare_to_sleep() {
-  if (device_ != nullptr) device_->want_events();
   return poll();
 }
 

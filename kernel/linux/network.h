@@ -12,9 +12,8 @@ namespace husk::linux {
 // Boot's network device, if there is one; it lives for ever.
 class LazyNetDevice {
  public:
-  virtual Result<packet::NetDevice*> start() = 0;  // once, at the first use; may block
-  // The machine may go to sleep: the next packet must wake it. The driver switches events off again by itself when it is polled.
-  virtual void want_events() = 0;
+  // Once, at the first use; may block. What the driver does when the machine is about to sleep it does as a sched::Poller of its own.
+  virtual Result<packet::NetDevice*> start() = 0;
 
  protected:
   ~LazyNetDevice() = default;
