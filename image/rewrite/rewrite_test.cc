@@ -61,6 +61,21 @@ TEST(Rewrite, long_mov_leaves_traps_in_unused_bytes) {
   EXPECT_EQ(r.code(5, 5), (Code{0xcc, 0xcc, 0x0f, 0x05, 0xc3}));
 }
 
+TEST(Rewrite, cpuid_becomes_a_call_that_returns_behind_it) {
+  // mov $1, %eax; cpuid; ret
+  Rewritten r({{0xb8, 1, 0, 0, 0, 0x0f, 0xa2, 0xc3}, {}, {}});
+  EXPECT_EQ(r.result.report.cpuid_rewritten, 1u);
+  EXPECT_TRUE(r.result.report.rewritten.empty());
+  EXPECT_TRUE(r.result.report.left.empty());
+  u64 trampoline = r.jump_target(0);
+  EXPECT_EQ(r.code(5, 3), (Code{0x0f, 0xa2, 0xc3}));
+  EXPECT_EQ(r.at(trampoline, 5), (Code{0xb8, 1, 0, 0, 0}));
+  Code jump = r.at(trampoline + 5, 15);  // lea return(%rip), %rdx; jmp *%gs:0x78
+  EXPECT_EQ(Code(jump.begin(), jump.begin() + 3), (Code{0x48, 0x8d, 0x15}));
+  EXPECT_EQ(trampoline + 12 + static_cast<u64>(i64{*read_at<int32_t>(jump, 3)}), kTestCodeAddress + 7);
+  EXPECT_EQ(Code(jump.begin() + 7, jump.end()), (Code{0x65, 0xff, 0x24, 0x25, 0x78, 0, 0, 0}));
+}
+
 TEST(Rewrite, following_instructions_move_behind_a_site_of_the_trampoline) {
   // syscall; cmp $-4095, %rax; jae +1; ret; ret  (Go)
   Rewritten r({{0x0f, 0x05, 0x48, 0x3d, 0x01, 0xf0, 0xff, 0xff, 0x73, 0x01, 0xc3, 0xc3}, {}, {}});
