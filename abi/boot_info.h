@@ -55,7 +55,7 @@ struct BootInfo {
   DeviceWindow windows[kWindowsMax];
   u32 ram_is_zero;
   u32 image_flags;
-  u32 monitor_maps;  // 1: kMonitorMap is there and cheaper than a nub call
+  u32 monitor_tables;  // 1: kMonitorTables is there and cheaper than a nub call
   u32 reserved;
   u8 entropy[32];  // for address randomisation, not the same bytes as ConfigTag::random_seed
 };

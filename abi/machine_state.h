@@ -39,7 +39,8 @@ enum VcpuBlock : u64 {  // offsets in a per-vCPU block; the code reaches the pag
   kBlockIst = 0x3000,     // three stacks of 1 KiB: NMI, double fault, machine check
   kBlockShared = 0x4000,  // alias of VcpuShared
   kBlockApic = 0x5000,    // local APIC (pc)
-  kBlockSize = 0x6000,
+  kBlockApply = 0x6000,   // ApplyList
+  kBlockSize = 0x7000,
 };
 
 struct NubVcpu {         // the beginning of the data page; offsets are known to nub/stubs.S
@@ -49,10 +50,26 @@ struct NubVcpu {         // the beginning of the data page; offsets are known to
   u64 lstar;             // 0x58
   u64 scratch;           // 0x60
   u64 nmi_count;         // 0x68
+  u64 call_frame[5];     // 0x70
 };
 constexpr u64 kDataGdt = 0x100, kDataTss = 0x180, kDataIdt = 0x400, kDataEnd = kDataIdt + 16 * HUSK_VECTOR_COUNT;
 constexpr u64 kTssSize = 104, kIoBitmapPorts = 0xd00;  // 0x3f8..0x3ff and 0xcf8..0xcff on pc
 static_assert(kDataTss + kTssSize + kIoBitmapPorts / 8 + 1 <= kDataIdt && kDataEnd <= kPageSize);
+
+// Page-table entries that the monitor worked out for the nub to write (monitor_device.h, kMonitorTables). All addresses are the nub's.
+struct ApplyRun {  // offsets are known to nub/stubs.S
+  u64 count;       // entries; 0 ends the list
+  u64 to;          // in a page table
+  u64 from;        // in ApplyList::entries
+  u64 usage;       // the table's u16 in NubState::usage
+  u64 removed;     // entries that become empty, never all of them
+};
+constexpr u64 kApplyRunsMax = 15, kApplyEntriesMax = (kPageSize - (kApplyRunsMax + 1) * sizeof(ApplyRun)) / 8;
+struct ApplyList {
+  ApplyRun runs[kApplyRunsMax + 1];
+  u64 entries[kApplyEntriesMax];
+};
+static_assert(sizeof(ApplyRun) == 40 && sizeof(ApplyList) <= kPageSize);
 
 constexpr u32 kSealedRangesMax = 32;
 constexpr u16 kPoolRoot = 0x8000;  // in NubState::usage: this page is the root of an address space
@@ -72,6 +89,7 @@ struct NubState {
   u64 direct_base, direct_size;
   u64 ram_is_zero;
   u64 tsc_per_apic_tick_shift24;  // pc: APIC timer ticks per TSC tick, 24 fraction bits
+  u64 apply_list;                 // physical: of the only vCPU
   u32 range_count, window_count, sealed_count, pad;
   MemoryRange ram[kFreeRangesMax];
   MemoryRange windows[kWindowsMax];
@@ -115,8 +133,8 @@ struct MachineInput {
   u32 ram_is_zero;
   CpuFeatures features;
   u64 tsc_per_apic_tick_shift24;
-  u64 apic_physical;  // pc, else 0
-  u32 monitor_maps;   // for BootInfo
+  u64 apic_physical;   // pc, else 0
+  u32 monitor_tables;  // for BootInfo
   // The first 2 MiB from image_physical are backed whatever the size of the file, by memory that takes a large page: the kernel's text and
   // read-only data are mapped by one, where each page's first use is dear (shadow page tables).
   u32 huge_text;
@@ -198,7 +216,7 @@ class MachineBuilder {
     // A leaf table per 2 MiB of program memory, a third more for sparse use; 17 for the upper half, 12 for a small program, the rest to grow.
     pool_pages_ = total / kHugePageSize * 4 / 3 + 40;
     next_ = in_.area_start;
-    vcpu_pages_ = take(3 * kPageSize);
+    vcpu_pages_ = take(4 * kPageSize);
     for (u32 i = 0; i < header_.nub_part_count; ++i) {
       if (header_.nub_parts[i].flags & kPartWrite) nub_data_[i] = take(header_.nub_parts[i].memory_size);
     }
@@ -301,6 +319,7 @@ class MachineBuilder {
     map(kNubVcpuBase + kBlockStubs, stubs, kPageSize, kPteSealed | kPteImage);
     map(kNubVcpuBase + kBlockData, vcpu_pages_, 3 * kPageSize, kNubWrite);
     map(kNubVcpuBase + kBlockShared, shared_, kPageSize, kNubWrite);
+    map(kNubVcpuBase + kBlockApply, vcpu_pages_ + 3 * kPageSize, kPageSize, kNubWrite);
     if (in_.apic_physical != 0) map(kNubVcpuBase + kBlockApic, in_.apic_physical, kPageSize, kNubWrite | kPteUncached);
     map(kNubRegionBase, in_.area_start, region_end_ - in_.area_start, kNubWrite);
   }
@@ -403,7 +422,7 @@ class MachineBuilder {
 
   void fill_vcpu() {
     u8* page = at_(vcpu_pages_);
-    if (!in_.ram_is_zero) memset(page, 0, 3 * kPageSize);
+    if (!in_.ram_is_zero) memset(page, 0, 4 * kPageSize);
     NubVcpu& vcpu = *reinterpret_cast<NubVcpu*>(page);
     u64 flags = 0x202;
     vcpu = {{kernel_base_ + header_.kernel_upcall_entry, HUSK_USER_CS, flags, 0, HUSK_USER_SS},
@@ -411,7 +430,8 @@ class MachineBuilder {
             kernel_base_ + header_.kernel_nub_call_site,
             lstar(),
             0,
-            0};
+            0,
+            {kernel_base_ + header_.kernel_nub_call_site, HUSK_USER_CS, flags, 0, HUSK_USER_SS}};
     u64* gdt = reinterpret_cast<u64*>(page + kDataGdt);
     u64 tss = kNubVcpuBase + kBlockData + kDataTss;
     u64 tss_limit = this->tss_limit();
@@ -485,6 +505,7 @@ class MachineBuilder {
     state->direct_size = direct_size_;
     state->ram_is_zero = in_.ram_is_zero;
     state->tsc_per_apic_tick_shift24 = in_.tsc_per_apic_tick_shift24;
+    state->apply_list = vcpu_pages_ + 3 * kPageSize;
     state->range_count = in_.ram_count;
     for (u32 i = 0; i < in_.ram_count; ++i) state->ram[i] = in_.ram[i];
     state->window_count = in_.window_count;
@@ -515,7 +536,7 @@ class MachineBuilder {
     info.start_tsc = in_.start_tsc;
     info.ram_is_zero = in_.ram_is_zero;
     info.image_flags = image_flags();
-    info.monitor_maps = in_.monitor_maps;
+    info.monitor_tables = in_.monitor_tables;
     for (u32 i = 0; i < in_.ram_count; ++i) {
       u64 start = in_.ram[i].start, end = start + in_.ram[i].size;
       if (in_.area_start >= start && in_.area_start < end) {

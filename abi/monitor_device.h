@@ -16,14 +16,16 @@ enum MonitorRegister : u32 {
   kMonitorPowerOff = 0x00,     // value = exit status (0..255); does not return
   kMonitorPark = 0x08,         // returns when an event is pending or timer_deadline has passed (or spuriously)
   kMonitorTimer = 0x10,        // timer_deadline became earlier; ioeventfd, never exits
-  kMonitorMap = 0x20,          // value = count of VcpuShared::calls: performs the leading ones that only add mappings, see below
+  kMonitorTables = 0x20,       // value = count of VcpuShared::calls: performs the leading page-table calls, see below
   kMonitorBatchAccess = 0x18,  // value = physical address / 4096 of a MonitorBatch: does its accesses, then returns
 };
 
-// kMonitorMap: where ring 0 is emulated instruction by instruction, the monitor writes page-table entries natively, in one exit for a whole batch, instead of
-// the nub. It performs `map` calls in order under the nub's rules (nub_policy.h), but only into empty entries, so that no
-// TLB or shadow page table can be stale; it stops at the first call that is anything else or that it would have to refuse, and stores how many it did in
-// VcpuShared::calls_done. The nub does the rest and has the last word.
+// kMonitorTables: where ring 0 is emulated instruction by instruction, the monitor does the nub's page-table work natively, in one exit for a whole batch,
+// under the nub's rules (nub_policy.h). `map` into empty entries it writes itself: no TLB or shadow page table can hold anything of them. Entries that are
+// present it must not write behind the CPU's back: for `protect` and `unmap` it prepares the new entries (machine_state.h ApplyList), sets
+// VcpuShared::calls_prepared, and the kernel has the nub write them (HUSK_NUB_APPLY) before it asks for anything else. It stops at the first call that
+// is anything else, that overlaps what is prepared, or that it would have to refuse, and stores how many it did in VcpuShared::calls_done; of a call that was
+// too large it leaves the rest in the array. The nub does what remains and has the last word.
 
 // Accesses to the registers of virtio-mmio windows in one exit (starting a device takes some thirty). The monitor does the first
 // `count` in order, exactly as if each had been made singly (doorbells included), fills in the values of reads, and stores how many it

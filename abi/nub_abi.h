@@ -16,6 +16,7 @@
 // Nub call: a `syscall` instruction whose return address (rcx) is the one registered call site of the kernel.
 // rdi = number of operations in VcpuShared::calls; result in rax: 0, or -(errno) with the index of the
 // operation that failed in VcpuShared::calls_done. rcx and r11 are clobbered.
+// rdi = HUSK_NUB_APPLY writes what the monitor prepared (monitor_device.h, kMonitorTables), if nothing came between; it clobbers what a C call may.
 #pragma once
 
 // Offsets in VcpuShared for assembly; checked below.
@@ -38,6 +39,7 @@
 #define HUSK_VCPU_SCRATCH 0x80      // 0x80..0x100: free for the kernel's entry code
 #define HUSK_VCPU_CALLS 0x400
 #define HUSK_VCPU_CALLS_MAX 76
+#define HUSK_NUB_APPLY 0x7fffffff
 
 // Segment selectors, the same on every loader. SYSCALL/IRETQ need this order (Intel SDM 3A §5.8.8).
 #define HUSK_NUB_CS 0x08
@@ -126,7 +128,8 @@ struct VcpuShared {
   u64 cpuid_entry;   // kernel's entry for rewritten CPUID instructions
   u64 scratch[16];
   u64 calls_done;
-  u8 reserved2[HUSK_VCPU_CALLS - 0x108];
+  u64 calls_prepared;  // set by the monitor: HUSK_NUB_APPLY completes what it did
+  u8 reserved2[HUSK_VCPU_CALLS - 0x110];
   NubCall calls[HUSK_VCPU_CALLS_MAX];
 };
 static_assert(sizeof(VcpuShared) <= kPageSize);

@@ -1,6 +1,6 @@
 // Which mappings may exist: the rules that whoever writes page-table entries obeys, as pure functions of NubState.
 //
-// Used by the nub (nub/tables.cc) and by the monitor where it adds mappings on the nub's behalf (vmm/loader/table_filler.cc).
+// Used by the nub (nub/tables.cc) and by the monitor where it works on page tables on the nub's behalf (vmm/loader/table_editor.cc).
 // The invariants that follow from them are numbered in nub/invariants.md.
 #pragma once
 

@@ -9,7 +9,7 @@ namespace husk::abi {
 // Read by stubs.S.
 static_assert(__builtin_offsetof(NubVcpu, syscall_frame) == 0x28 && __builtin_offsetof(NubVcpu, call_site) == 0x50);
 static_assert(__builtin_offsetof(NubVcpu, lstar) == 0x58 && __builtin_offsetof(NubVcpu, scratch) == 0x60 &&
-              __builtin_offsetof(NubVcpu, nmi_count) == 0x68 && sizeof(NubVcpu) <= kDataGdt);
+              __builtin_offsetof(NubVcpu, nmi_count) == 0x68 && __builtin_offsetof(NubVcpu, call_frame) == 0x70 && sizeof(NubVcpu) <= kDataGdt);
 }  // namespace husk::abi
 
 namespace husk::nub {

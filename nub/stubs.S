@@ -8,6 +8,7 @@
 
 #define DATA(offset) (husk_stubs + 0x1000 + (offset))(%rip)
 #define SHARED(offset) (husk_stubs + 0x4000 + (offset))(%rip)
+#define APPLY_LIST (husk_stubs + 0x6000)(%rip)
 #define STACK_TOP (husk_stubs + 0x3000)(%rip)
 // NubVcpu
 #define UPCALL_FRAME 0x00
@@ -16,6 +17,7 @@
 #define LSTAR 0x58
 #define SCRATCH 0x60
 #define NMI_COUNT 0x68
+#define CALL_FRAME 0x70
 // On the stack after a vector stub: vector, error, rip, cs, rflags, rsp, ss
 #define FRAME_CS 24
 
@@ -99,6 +101,9 @@ nub_syscall_stub:
   iretq
 
 nub_call_entry:
+  cmpl $HUSK_NUB_APPLY, %edi
+  je apply
+  movq $0, APPLY_LIST  // holds only as long as nothing else changes the tables
   movq %rsp, DATA(SCRATCH)
   leaq STACK_TOP, %rsp
   pushq $HUSK_USER_SS
@@ -121,6 +126,31 @@ nub_call_entry:
   popq %rdi
   popq %rsi
   popq %rdx
+  iretq
+
+  // ApplyList, which only the monitor and the nub can write: copied as it is, once. No stack.
+apply:
+  cld
+  leaq APPLY_LIST, %rdx
+  jmp 2f
+1:
+  movq 8(%rdx), %rdi
+  movq 16(%rdx), %rsi
+  movq 24(%rdx), %r8
+  movq 32(%rdx), %rax
+  rep movsq
+  subw %ax, (%r8)
+  addq $40, %rdx
+2:
+  movq (%rdx), %rcx
+  testq %rcx, %rcx
+  jnz 1b
+  movq $0, APPLY_LIST
+  movq %cr3, %rax
+  movq %rax, %cr3
+  xorl %eax, %eax
+  movq %rsp, DATA(CALL_FRAME + 24)
+  leaq DATA(CALL_FRAME), %rsp
   iretq
 
   // interrupt_pending, or an upcall if the program runs with interrupts on. From ring 0 (halt): pending.

@@ -107,6 +107,7 @@ class Range {
     if (whole && (leaf || (*slot == 0 && is_aligned(pa_, kHugePageSize)))) {
       if (kind_ != Kind::map || is_aligned(pa_, kHugePageSize)) return set_huge(slot);
     }
+    if (whole && !leaf && kind_ == Kind::unmap && !upper_) return drop_table(slot);  // nothing in the lower half is sealed
     if (leaf) {
       if (Errno error = split(slot)) return error;
     } else if (*slot == 0) {
@@ -145,6 +146,15 @@ class Range {
   void change(u64* slot, u64 entry, u64 old) {
     *slot = entry;
     if (old != 0 && flush_ && ++changed_ <= kInvalidateSingly) asm volatile("invlpg (%0)" : : "r"(va_) : "memory");
+  }
+
+  Errno drop_table(u64* slot) {
+    free_table(*slot & kPteFrame);
+    *slot = 0;
+    changed_ = kInvalidateSingly + 1;
+    va_ += kHugePageSize;
+    release(2, 1);
+    return 0;
   }
 
   Errno set_huge(u64* slot) {

@@ -35,7 +35,7 @@ class GuestMemory {
   // From now on range() and what builds on it refuse these addresses: the nub's memory and what it sealed, which devices must not reach on the
   // guest's behalf. Once per range, before the guest runs.
   void hide(u64 start, u64 size) { hidden_.push_back({start, size, nullptr, false}); }
-  // Only for the one who does the nub's work (TableFiller): writable memory whether hidden or not.
+  // Only for the one who does the nub's work (TableEditor): writable memory whether hidden or not.
   std::span<u8> nub_range(PhysAddr address, u64 size) const;
 
   // [address, address + size) if it lies in one region that allows the access; else an empty span. Size 0 gives an empty span.

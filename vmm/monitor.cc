@@ -21,7 +21,7 @@
 #include "abi/monitor_device.h"
 #include "vmm/kvm/vcpu.h"
 #include "vmm/loader/loader.h"
-#include "vmm/loader/table_filler.h"
+#include "vmm/loader/table_editor.h"
 #include "vmm/monitor_devices.h"
 #include "vmm/monitor_error.h"
 #include "vmm/monitor_wake.h"
@@ -139,7 +139,7 @@ class Monitor::Machine : public MmioHandler {
   Vcpu& vcpu_;
   host::FileDescriptor timer_doorbell_, guest_timer_, stop_timer_;
   PhysAddr monitor_page_;
-  std::optional<TableFiller> table_filler_;  // once the image is loaded
+  std::optional<TableEditor> table_editor_;  // once the image is loaded
   bool terminal_ = false, terminal_raw_ = false;
   bool crash_reported_ = false;
   int stop_signals_ = 0;
@@ -193,8 +193,8 @@ void Monitor::Machine::load_image() {
                                        .windows = windows,
                                        .features = vcpu_.features(),
                                        .start_tsc = 0,
-                                       .shadow_paging = TableFiller::worthwhile()});
-  table_filler_.emplace(vm_.memory(), loaded.nub_state, loaded.vcpu_shared);
+                                       .shadow_paging = TableEditor::worthwhile()});
+  table_editor_.emplace(vm_.memory(), loaded.nub_state, loaded.vcpu_shared);
   vcpu_.load(loaded.cpu);
   monitor_page_ = loaded.monitor_page;
   result_.timeline.loaded_ns = now_ns();
@@ -376,7 +376,7 @@ MmioHandler::Next Monitor::Machine::mmio_store(PhysAddr address, u32 size, u64 v
       arm_guest_timer();
       count_doorbell(1);
       return Next::resume;
-    case abi::kMonitorMap: table_filler_->run(static_cast<u32>(value)); return Next::resume;
+    case abi::kMonitorTables: table_editor_->run(static_cast<u32>(value)); return Next::resume;
     case abi::kMonitorBatchAccess: access_batch(PhysAddr{value << kPageShift}); return Next::resume;
     case abi::kMonitorPowerOff: {
       std::lock_guard lock(result_mutex_);

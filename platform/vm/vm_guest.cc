@@ -19,7 +19,7 @@ struct Machine {
   abi::VcpuShared* shared = nullptr;
   abi::MonitorPage* page = nullptr;
   volatile u32* device = nullptr;
-  bool monitor_maps = false;
+  bool monitor_works = false;
   u64 deadline = 0;        // wanted
   u64 known_deadline = 0;  // what the machine knows; it may be earlier than the wanted one
 };
@@ -40,7 +40,7 @@ void init(const abi::BootInfo& info) {
   machine.kind = info.machine;
   machine.shared = reinterpret_cast<abi::VcpuShared*>(info.vcpu_shared);
   machine.page = reinterpret_cast<abi::MonitorPage*>(info.monitor_page);
-  machine.monitor_maps = info.monitor_maps != 0;
+  machine.monitor_works = info.monitor_tables != 0;
   for (u32 i = 0; i < info.window_count && i < abi::kWindowsMax; ++i) {
     if (info.windows[i].kind == abi::WindowKind::monitor_device) {
       machine.device = reinterpret_cast<volatile u32*>(info.windows[i].virtual_address);
@@ -114,20 +114,31 @@ void debug_write(const char* text, size_t length) {
 
 std::span<abi::NubCall> nub_calls() { return machine.shared->calls; }
 
-// The leading calls that only add mappings, where the monitor does that faster than the nub. Gives how many it did.
-static u32 let_monitor_map(u32 count) {
-  if (!machine.monitor_maps || machine.shared->calls[0].op != abi::NubOp::map) return 0;
+namespace {
+
+// What the monitor does of the calls where it is faster than the nub (kMonitorTables). Gives how many.
+u32 let_monitor_work(u32 count) {
+  abi::NubOp op = machine.shared->calls[0].op;
+  if (!machine.monitor_works || (op != abi::NubOp::map && op != abi::NubOp::unmap && op != abi::NubOp::protect)) return 0;
   __atomic_thread_fence(__ATOMIC_SEQ_CST);
-  store_register(abi::kMonitorMap, count);
+  store_register(abi::kMonitorTables, count);
   u64 done = __atomic_load_n(&machine.shared->calls_done, __ATOMIC_ACQUIRE);
   return done < count ? static_cast<u32>(done) : count;
 }
 
+}  // namespace
+
 Result<void> run_nub_calls(u32 count) {
-  u32 done = let_monitor_map(count);
-  if (done == count) return {};
-  count -= done;
-  if (done != 0) memmove(&machine.shared->calls[0], &machine.shared->calls[done], count * sizeof(abi::NubCall));
+  bool again = true;
+  while (again) {
+    machine.shared->calls_prepared = 0;
+    u32 done = let_monitor_work(count);
+    again = machine.shared->calls_prepared != 0;
+    if (again) kernel_nub_call(HUSK_NUB_APPLY);
+    count -= done;
+    if (count == 0) return {};
+    if (done != 0) memmove(&machine.shared->calls[0], &machine.shared->calls[done], count * sizeof(abi::NubCall));
+  }
   i64 code = kernel_nub_call(count);
   return code == 0 ? Result<void>() : Result<void>(Error(static_cast<int>(-code)));
 }

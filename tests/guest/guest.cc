@@ -307,6 +307,43 @@ void batches_stop_at_the_first_error() {
   CHECK(guest_read(at(kVa)) == 0 && guest_read(at(kVa + kPageSize)) == 1);
 }
 
+bool prepare(NubOp op, u64 va, u64 length, u32 flags) {
+  shared->calls[0] = {op, 0, flags, va, 0, length, 0, 0};
+  shared->calls_prepared = 0;
+  monitor[kMonitorTables / 4] = 1;
+  return *const_cast<volatile u64*>(&shared->calls_done) == 1 && *const_cast<volatile u64*>(&shared->calls_prepared) == 1;
+}
+void prepared_entries_are_written_by_apply() {
+  CHECK(map(kVa, free_frame(), 3 * kPageSize, kRW) == 0);
+  CHECK(guest_write(at(kVa)) == 0);
+  CHECK(prepare(NubOp::protect, kVa, 2 * kPageSize, kR));
+  CHECK(guest_write(at(kVa)) == 0);
+  CHECK(guest_nub_call(HUSK_NUB_APPLY) == 0);
+  CHECK(guest_write(at(kVa)) == 1 && guest_read(at(kVa)) == 0 && guest_write(at(kVa + kPageSize)) == 1 && guest_write(at(kVa + 2 * kPageSize)) == 0);
+  CHECK(prepare(NubOp::unmap, kVa + kPageSize, kPageSize, 0));
+  CHECK(guest_nub_call(HUSK_NUB_APPLY) == 0);
+  CHECK(guest_read(at(kVa + kPageSize)) == 1 && guest_read(at(kVa)) == 0);
+  CHECK(unmap(kVa, 3 * kPageSize) == 0);  // the counts are right: the table goes, and another one comes
+  CHECK(map(kVa, free_frame(), kPageSize, kRW) == 0 && guest_write(at(kVa)) == 0);
+}
+void i15_prepared_entries_are_void_after_any_call() {
+  CHECK(guest_nub_call(HUSK_NUB_APPLY) == 0);  // nothing prepared
+  CHECK(map(kVa, free_frame(), 2 * kPageSize, kR) == 0);
+  CHECK(prepare(NubOp::protect, kVa, kPageSize, kRW));
+  CHECK(call(NubOp::none) == 0 && guest_nub_call(HUSK_NUB_APPLY) == 0);
+  CHECK(guest_write(at(kVa)) == 1);
+  CHECK(prepare(NubOp::protect, kVa, kPageSize, kRW));
+  CHECK(unmap(kVa, kPageSize) == 0 && guest_nub_call(HUSK_NUB_APPLY) == 0);
+  CHECK(guest_read(at(kVa)) == 1);
+  CHECK(prepare(NubOp::protect, kVa + kPageSize, kPageSize, kRW));
+  CHECK(!prepare(NubOp::protect, kVa + kPageSize, kPageSize, kRWX));
+  CHECK(guest_nub_call(HUSK_NUB_APPLY) == 0 && guest_write(at(kVa + kPageSize)) == 1);
+  CHECK(prepare(NubOp::protect, kVa + kPageSize, kPageSize, kRW));
+  CHECK(guest_nub_call(HUSK_NUB_APPLY) == 0 && guest_write(at(kVa + kPageSize)) == 0);
+  CHECK(protect(kVa + kPageSize, kPageSize, kR) == 0);
+  CHECK(guest_nub_call(HUSK_NUB_APPLY) == 0 && guest_write(at(kVa + kPageSize)) == 1);  // once
+}
+
 void exceptions_become_upcalls() {
   u64 before = shared->nub_traps, entry = shared->syscall_entry;
   *const_cast<volatile u64*>(&shared->interrupts_enabled) = 1;
@@ -386,6 +423,12 @@ void measure_nub_call() {
   map(kVa + kHugePageSize, free_huge() + kPageSize, 256 * kPageSize, kRW);
   u64 run = (tsc() - start) / 256;
   start = tsc();
+  for (u32 i = 0; i < 200; ++i) {
+    prepare(NubOp::protect, kVa, 100 * kPageSize, i & 1 ? kRW : kR);
+    guest_nub_call(HUSK_NUB_APPLY);
+  }
+  u64 applied = (tsc() - start) / 200;
+  start = tsc();
   for (int i = 0; i < 200; ++i) guest_ud();
   u64 upcall = (tsc() - start) / 200;
   start = tsc();
@@ -396,6 +439,7 @@ void measure_nub_call() {
   page->syscalls_called = none;
   page->memory_used_peak = one;
   page->memory_total = run;
+  page->tsc_program_start = applied;
 }
 
 struct Test {
@@ -426,6 +470,8 @@ const Test kTests[] = {TEST(hello),
                        TEST(tables_can_run_out),
                        TEST(spaces_are_separate),
                        TEST(batches_stop_at_the_first_error),
+                       TEST(prepared_entries_are_written_by_apply),
+                       TEST(i15_prepared_entries_are_void_after_any_call),
                        TEST(exceptions_become_upcalls),
                        TEST(trapped_syscalls_keep_registers),
                        TEST(interrupt_while_disabled_is_pending),

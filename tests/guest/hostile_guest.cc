@@ -288,7 +288,7 @@ void maps() {
       if (chance(3)) call.va = info->kernel_area_start + below(4096) * kPageSize;
       if (chance(10)) call.op = static_cast<NubOp>(below(20));
     }
-    store32(window(0) + kMonitorMap, any_value());
+    store32(window(0) + kMonitorTables, any_value());
   }
 }
 

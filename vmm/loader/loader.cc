@@ -135,7 +135,7 @@ LoadedMachine load_machine(Vm& vm, const ImageFile& image, const LoadOptions& op
   input.window_count = static_cast<u32>(options.windows.size());
   input.ram_is_zero = 1;
   input.features = options.features;
-  input.monitor_maps = options.shadow_paging;
+  input.monitor_tables = options.shadow_paging;
   input.huge_text = options.shadow_paging;
 
   u8* ram = memory.range({0}, options.ram_size, Access::write).data();

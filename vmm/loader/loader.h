@@ -39,14 +39,14 @@ struct LoadOptions {
   std::span<const abi::DeviceWindow> windows;
   abi::CpuFeatures features;   // Vcpu::features()
   u64 start_tsc;               // 0: now
-  bool shadow_paging = false;  // ring 0 is emulated here (TableFiller::worthwhile) and the caller serves kMonitorMap
+  bool shadow_paging = false;  // ring 0 is emulated here (TableEditor::worthwhile) and the caller serves kMonitorTables
 };
 
 struct LoadedMachine {
   abi::CpuState cpu;      // for Vcpu::load
   PhysAddr monitor_page;  // abi::MonitorPage in RAM
   PhysAddr boot_info;
-  PhysAddr nub_state, vcpu_shared;  // for TableFiller
+  PhysAddr nub_state, vcpu_shared;  // for TableEditor
 };
 
 // Adds RAM at 0 and the image at kMonitorImageAddress to the machine's memory, builds the first state, installs the memory slots.

@@ -1,6 +1,6 @@
-// TableFiller against a machine built in plain memory: what it maps, what it leaves to the nub, and that nothing in the guest's memory
+// TableEditor against a machine built in plain memory: what it maps, what it prepares, what it leaves to the nub, and that nothing in the guest's memory
 // can lead it outside of that memory or keep it for ever. No KVM.
-#include "vmm/loader/table_filler.h"
+#include "vmm/loader/table_editor.h"
 
 #include <gtest/gtest.h>
 #include <sys/mman.h>
@@ -40,7 +40,7 @@ ImageHeader image_header(u32 flags) {
   return header;
 }
 
-class TableFillerTest : public testing::Test {
+class TableEditorTest : public testing::Test {
  protected:
   void SetUp() override { build(0); }
   void build(u32 image_flags) {
@@ -84,6 +84,32 @@ class TableFillerTest : public testing::Test {
   bool map(u64 va, u64 pa, u64 length, u32 flags, u32 space = 0) {
     shared().calls[0] = {NubOp::map, 0, flags, va, pa, length, space, 0};
     return run(1) == 1;
+  }
+  u64 change(NubOp op, u64 va, u64 length, u32 flags = 0) {
+    shared().calls[0] = {op, 0, flags, va, 0, length, 0, 0};
+    return run(1);
+  }
+  // What the nub does with HUSK_NUB_APPLY (nub/stubs.S). Gives the number of entries written.
+  u64 apply() {
+    ApplyList& list = *reinterpret_cast<ApplyList*>(ram_ + state().apply_list);
+    u64 written = 0;
+    for (const ApplyRun* run = list.runs; run->count != 0; ++run) {
+      u64* to = reinterpret_cast<u64*>(ram_ + (run->to - kNubRegionBase + state().region_start));
+      memcpy(to, list.entries + (run->from - (kNubVcpuBase + kBlockApply + offsetof(ApplyList, entries))) / 8, run->count * 8);
+      *reinterpret_cast<u16*>(ram_ + (run->usage - kNubRegionBase + state().region_start)) -= static_cast<u16>(run->removed);
+      written += run->count;
+    }
+    list.runs[0].count = 0;
+    return written;
+  }
+  void expect_counts() {
+    u64 usage = reinterpret_cast<u64>(state().usage) - kNubRegionBase + state().region_start;
+    const u16* counts = reinterpret_cast<u16*>(ram_ + usage);
+    for (u64 i = 0; i < state().pool_next; ++i) {
+      const u64* table = reinterpret_cast<u64*>(ram_ + state().pool_start + i * kPageSize);
+      if (counts[i] == kPoolRoot) continue;
+      ASSERT_EQ(counts[i], 512 - std::count(table, table + 512, 0u)) << i;
+    }
   }
   // The leaf entry for va, or 0; the walk is the processor's (Intel SDM 3A §4.5), and stays in the pool.
   u64 walk(u64 va, u64* page_size = nullptr) {
@@ -132,10 +158,10 @@ class TableFillerTest : public testing::Test {
   std::unique_ptr<GuestMemory> memory_;
   u8* ram_ = nullptr;
   MachineOutput output_{};
-  std::optional<TableFiller> filler_;
+  std::optional<TableEditor> filler_;
 };
 
-TEST_F(TableFillerTest, maps_land_where_a_walk_finds_them) {
+TEST_F(TableEditorTest, maps_land_where_a_walk_finds_them) {
   ASSERT_TRUE(map(kVa, kFree, 3 * kPageSize, kRW));
   for (u64 i = 0; i < 3; ++i) {
     EXPECT_EQ(walk(kVa + i * kPageSize), (kFree + i * kPageSize) | kPteLeaf | kPteUser | kPteWrite | kPteNoExecute);
@@ -150,7 +176,7 @@ TEST_F(TableFillerTest, maps_land_where_a_walk_finds_them) {
   EXPECT_EQ(walk(upper()), kFree | kPteLeaf | kPteUser | kPteNoExecute);
   audit();
 }
-TEST_F(TableFillerTest, large_pages_where_all_is_aligned_and_small_ones_around) {
+TEST_F(TableEditorTest, large_pages_where_all_is_aligned_and_small_ones_around) {
   u64 page_size = 0, va = 0x40000000;
   ASSERT_TRUE(map(va - kPageSize, kFreeHuge - kPageSize, kHugePageSize + 2 * kPageSize, kRW));
   EXPECT_EQ(walk(va, &page_size) & kPteFrame, kFreeHuge);
@@ -160,15 +186,106 @@ TEST_F(TableFillerTest, large_pages_where_all_is_aligned_and_small_ones_around) 
   EXPECT_EQ(walk(va + kHugePageSize, &page_size) & kPteFrame, kFreeHuge + kHugePageSize);
   EXPECT_EQ(page_size, kPageSize);
 }
-TEST_F(TableFillerTest, the_usage_counts_are_the_nubs) {
+TEST_F(TableEditorTest, the_usage_counts_are_the_nubs) {
   ASSERT_TRUE(map(kVa, kFree, 5 * kPageSize, kRW));
-  u64 region = state().region_start, usage = reinterpret_cast<u64>(state().usage) - kNubRegionBase + region;
-  const u16* counts = reinterpret_cast<u16*>(ram_ + usage);
-  for (u64 i = 0; i < state().pool_next; ++i) {
-    const u64* table = reinterpret_cast<u64*>(ram_ + state().pool_start + i * kPageSize);
-    if (counts[i] == kPoolRoot) continue;
-    EXPECT_EQ(counts[i], 512 - std::count(table, table + 512, 0u)) << i;
+  expect_counts();
+}
+
+TEST_F(TableEditorTest, present_entries_change_when_the_nub_applies) {
+  ASSERT_TRUE(map(kVa, kFree, 4 * kPageSize, kRW));
+  EXPECT_EQ(shared().calls_prepared, 0u);
+  const u64 before = walk(kVa + kPageSize);
+  ASSERT_EQ(change(NubOp::protect, kVa + kPageSize, 2 * kPageSize, kR), 1u);
+  EXPECT_EQ(shared().calls_prepared, 1u);
+  EXPECT_EQ(walk(kVa + kPageSize), before);
+  EXPECT_EQ(apply(), 2u);
+  EXPECT_EQ(walk(kVa), kFree | kPteLeaf | kPteUser | kPteWrite | kPteNoExecute);
+  EXPECT_EQ(walk(kVa + kPageSize), (kFree + kPageSize) | kPteLeaf | kPteUser | kPteNoExecute);
+  EXPECT_EQ(walk(kVa + 2 * kPageSize), (kFree + 2 * kPageSize) | kPteLeaf | kPteUser | kPteNoExecute);
+  EXPECT_EQ(walk(kVa + 3 * kPageSize) & kPteWrite, kPteWrite);
+  ASSERT_EQ(change(NubOp::unmap, kVa, 2 * kPageSize), 1u);
+  apply();
+  EXPECT_EQ(walk(kVa + kPageSize), 0u);
+  EXPECT_NE(walk(kVa + 2 * kPageSize), 0u);
+  ASSERT_TRUE(map(kVa + kPageSize, kMonitorImageAddress, 3 * kPageSize, kRX));  // one empty, two in use
+  EXPECT_EQ(shared().calls_prepared, 1u);
+  apply();
+  EXPECT_EQ(walk(kVa + 2 * kPageSize), (kMonitorImageAddress + kPageSize) | kPteLeaf | kPteUser | kPteImage);
+  expect_counts();
+  audit();
+}
+TEST_F(TableEditorTest, nothing_to_change_prepares_nothing) {
+  ASSERT_TRUE(map(kVa, kFree, kPageSize, kR));
+  EXPECT_EQ(change(NubOp::protect, kVa, 100 * kHugePageSize, kR), 1u);
+  EXPECT_EQ(change(NubOp::unmap, kVa + kPageSize, 600 * kGiB), 1u);
+  EXPECT_EQ(shared().calls_prepared, 0u);
+}
+TEST_F(TableEditorTest, a_table_that_becomes_empty_is_left_to_the_nub) {
+  ASSERT_TRUE(map(kVa, kFree, 3 * kPageSize, kRW));
+  EXPECT_EQ(change(NubOp::unmap, kVa, 3 * kPageSize), 0u);
+  EXPECT_EQ(change(NubOp::unmap, kVa - kHugePageSize, kGiB), 0u);
+  shared().calls[0] = {NubOp::unmap, 0, 0, kVa, 0, kPageSize, 0, 0};
+  shared().calls[1] = {NubOp::unmap, 0, 0, kVa + kPageSize, 0, 2 * kPageSize, 0, 0};
+  EXPECT_EQ(run(2), 1u);
+  EXPECT_EQ(apply(), 1u);
+  expect_counts();
+}
+TEST_F(TableEditorTest, what_was_prepared_is_void_after_the_next_run) {
+  ASSERT_TRUE(map(kVa, kFree, 2 * kPageSize, kR));
+  ASSERT_EQ(change(NubOp::protect, kVa, kPageSize, kRW), 1u);
+  ASSERT_TRUE(map(kVa + kMiB, kFree, kPageSize, kR));
+  EXPECT_EQ(shared().calls_prepared, 0u);
+  EXPECT_EQ(apply(), 0u);
+  EXPECT_EQ(walk(kVa) & kPteWrite, 0u);
+}
+TEST_F(TableEditorTest, a_batch_stops_at_what_overlaps_the_prepared) {
+  ASSERT_TRUE(map(kVa, kFree, 8 * kPageSize, kRW));
+  shared().calls[0] = {NubOp::unmap, 0, 0, kVa, 0, 2 * kPageSize, 0, 0};
+  shared().calls[1] = {NubOp::protect, 0, kR, kVa + 4 * kPageSize, 0, kPageSize, 0, 0};
+  shared().calls[2] = {NubOp::map, 0, kR, kVa + 9 * kPageSize, kFree, kPageSize, 0, 0};
+  shared().calls[3] = {NubOp::protect, 0, kR, kVa + kPageSize, 0, 2 * kPageSize, 0, 0};
+  EXPECT_EQ(run(4), 3u);
+  apply();
+  EXPECT_EQ(walk(kVa + kPageSize), 0u);
+  expect_counts();
+}
+TEST_F(TableEditorTest, a_call_that_is_too_large_is_shortened_to_its_rest) {
+  constexpr u64 kPages = 2 * kApplyEntriesMax + 100;
+  ASSERT_TRUE(map(kVa, kMiB * 3, 2 * kPageSize, kRW));
+  for (u64 i = 2; i < kPages; ++i) ASSERT_TRUE(map(kVa + i * kPageSize, kFree + i % 7 * kPageSize, kPageSize, kRW));
+  u64 done = change(NubOp::protect, kVa, kPages * kPageSize, kR);
+  for (int round = 0; round < 2; ++round) {
+    EXPECT_EQ(done, 0u);
+    EXPECT_EQ(shared().calls_prepared, 1u);
+    EXPECT_EQ(apply(), kApplyEntriesMax);
+    done = run(1);
   }
+  EXPECT_EQ(done, 1u);
+  EXPECT_EQ(apply(), 100u);
+  for (u64 i = 0; i < kPages; ++i) ASSERT_EQ(walk(kVa + i * kPageSize) & kPteWrite, 0u) << i;
+  expect_counts();
+}
+TEST_F(TableEditorTest, changes_that_the_nub_would_refuse_are_left_to_it) {
+  ASSERT_TRUE(map(kVa, kFree, 2 * kPageSize, kRW));
+  ASSERT_TRUE(map(kVa + kMiB, kMonitorImageAddress, 2 * kPageSize, kR));
+  ASSERT_TRUE(map(kGiB, kFreeHuge, kHugePageSize, kR));
+  const std::vector<u8> before(ram_, ram_ + kRam);
+  EXPECT_EQ(change(NubOp::protect, kVa, kPageSize, kRX), 0u);
+  EXPECT_EQ(change(NubOp::protect, kVa, kPageSize, kRWX), 0u);
+  EXPECT_EQ(change(NubOp::protect, kVa, kPageSize, 0), 0u);
+  EXPECT_EQ(change(NubOp::protect, kVa, kPageSize, kRX | kNubJit), 0u);
+  EXPECT_EQ(change(NubOp::protect, kVa + kMiB, kPageSize, kRW), 0u);
+  EXPECT_EQ(change(NubOp::protect, kGiB, kPageSize, kRW), 0u);  // a large page is not split
+  EXPECT_EQ(change(NubOp::unmap, kGiB, kHugePageSize), 0u);
+  EXPECT_EQ(change(NubOp::unmap, info().kernel_base, kPageSize), 0u);  // sealed
+  EXPECT_EQ(change(NubOp::protect, info().kernel_base + 0x1000, kPageSize, kRW), 0u);
+  EXPECT_EQ(change(NubOp::unmap, kNubBase, kPageSize), 0u);
+  EXPECT_EQ(change(NubOp::unmap, 0, 2 * kUserStart), 0u);
+  EXPECT_EQ(shared().calls_prepared, 0u);
+  memcpy(ram_ + output_.vcpu_shared_physical, before.data() + output_.vcpu_shared_physical, kPageSize);
+  memcpy(ram_ + state().apply_list, before.data() + state().apply_list, kPageSize);
+  EXPECT_EQ(memcmp(before.data(), ram_, kRam), 0);
+  EXPECT_EQ(change(NubOp::protect, kVa + kMiB, kPageSize, kRX), 1u);  // frames of the image may become executable
 }
 
 struct Refused {
@@ -176,7 +293,7 @@ struct Refused {
   u64 va, pa, length;
   u32 flags, space = 0;
 };
-TEST_F(TableFillerTest, what_the_nub_would_refuse_is_left_to_it) {
+TEST_F(TableEditorTest, what_the_nub_would_refuse_is_left_to_it) {
   u64 nub_end = state().region_end, sealed = state().sealed[0].start, image = kMonitorImageAddress, top = u64{0} - kPageSize;
   const Refused kCases[] = {
       {"write and execute", kVa, kFree, kPageSize, kRWX},
@@ -219,36 +336,39 @@ TEST_F(TableFillerTest, what_the_nub_would_refuse_is_left_to_it) {
   for (const Refused& c : kCases) EXPECT_FALSE(map(c.va, c.pa, c.length, c.flags, c.space)) << c.name;
   EXPECT_EQ(memcmp(before.data(), ram_, before.size()), 0);
 }
-TEST_F(TableFillerTest, only_map_is_performed) {
+TEST_F(TableEditorTest, only_mappings_are_its_business) {
   for (u16 op = 0; op < 30; ++op) {
-    if (op == static_cast<u16>(NubOp::map)) continue;
+    if (op >= static_cast<u16>(NubOp::map) && op <= static_cast<u16>(NubOp::protect)) continue;
     shared().calls[0] = {static_cast<NubOp>(op), 0, kRW, kVa, kFree, kPageSize, 0, 0};
     EXPECT_EQ(run(1), 0u) << op;
   }
 }
-TEST_F(TableFillerTest, no_new_kernel_text) {
+TEST_F(TableEditorTest, no_new_kernel_text) {
   EXPECT_FALSE(map(upper() + kPageSize, kMonitorImageAddress, kPageSize, kRX));
   EXPECT_TRUE(map(upper() + kPageSize, kMonitorImageAddress, kPageSize, kR));
   EXPECT_TRUE(map(kVa, kMonitorImageAddress, kPageSize, kRX));
 }
-TEST_F(TableFillerTest, a_jit_image_gets_executable_memory_below_only) {
+TEST_F(TableEditorTest, a_jit_image_gets_executable_memory_below_only) {
   build(kImageJit);
   EXPECT_TRUE(map(kVa, kFree, kPageSize, kRX | kNubJit));
   EXPECT_FALSE(map(kVa + kPageSize, kFree, kPageSize, kRX));
   EXPECT_FALSE(map(upper(), kFree, kPageSize, kRX | kNubJit));
   EXPECT_FALSE(map(kVa + kPageSize, kMonitorImageAddress, kPageSize, kRWX | kNubJit));
 }
-TEST_F(TableFillerTest, entries_in_use_are_left_to_the_nub) {
+TEST_F(TableEditorTest, entries_in_use_are_not_written) {
   ASSERT_TRUE(map(kVa + 2 * kPageSize, kFree, kPageSize, kR));
-  EXPECT_FALSE(map(kVa + 2 * kPageSize, kFree, kPageSize, kR));
-  EXPECT_FALSE(map(kVa, kFree + kMiB, 4 * kPageSize, kRW));
+  EXPECT_TRUE(map(kVa + 2 * kPageSize, kFree, kPageSize, kR));
+  EXPECT_EQ(shared().calls_prepared, 0u);  // the same again
+  EXPECT_TRUE(map(kVa, kFree + kMiB, 4 * kPageSize, kRW));
+  EXPECT_EQ(shared().calls_prepared, 1u);
   EXPECT_EQ(walk(kVa + 2 * kPageSize), kFree | kPteLeaf | kPteUser | kPteNoExecute);
   EXPECT_EQ(walk(kVa + 3 * kPageSize), 0u);
   ASSERT_TRUE(map(kGiB, kFreeHuge, kHugePageSize, kR));
   EXPECT_FALSE(map(kGiB + kPageSize, kFree, kPageSize, kRW));  // a large page is not split
+  EXPECT_FALSE(map(kGiB, kFreeHuge, kHugePageSize, kRW));      // nor changed
   EXPECT_EQ(walk(kGiB) & kPteFrame, kFreeHuge);
 }
-TEST_F(TableFillerTest, a_batch_stops_at_the_first_call_that_it_cannot_do) {
+TEST_F(TableEditorTest, a_batch_stops_at_the_first_call_that_it_cannot_do) {
   for (u64 i = 0; i < 4; ++i) shared().calls[i] = {NubOp::map, 0, kRW, kVa + i * kPageSize, kFree, kPageSize, 0, 0};
   shared().calls[2].flags = kRWX;
   EXPECT_EQ(run(4), 2u);
@@ -256,11 +376,11 @@ TEST_F(TableFillerTest, a_batch_stops_at_the_first_call_that_it_cannot_do) {
   EXPECT_EQ(walk(kVa + 3 * kPageSize), 0u);
   EXPECT_EQ(run(0), 0u);
 }
-TEST_F(TableFillerTest, a_count_beyond_the_array_ends_with_the_array) {
+TEST_F(TableEditorTest, a_count_beyond_the_array_ends_with_the_array) {
   for (u64 i = 0; i < kNubCallsMax; ++i) shared().calls[i] = {NubOp::map, 0, kRW, kVa + i * kPageSize, kFree, kPageSize, 0, 0};
   EXPECT_EQ(run(~u32{0}), kNubCallsMax);
 }
-TEST_F(TableFillerTest, an_empty_pool_is_left_to_the_nub) {
+TEST_F(TableEditorTest, an_empty_pool_is_left_to_the_nub) {
   u64 done = 0;
   while (done < 200 && map((done + 1) * 300 * kGiB, kFree, kPageSize, kRW)) ++done;
   EXPECT_GT(done, 5u);
@@ -268,7 +388,7 @@ TEST_F(TableFillerTest, an_empty_pool_is_left_to_the_nub) {
   EXPECT_EQ(state().pool_next, state().pool_pages);
   audit();
 }
-TEST_F(TableFillerTest, freed_tables_are_used_first_and_emptied) {
+TEST_F(TableEditorTest, freed_tables_are_used_first_and_emptied) {
   u64 index = state().pool_next++, table = state().pool_start + index * kPageSize;
   memset(ram_ + table, 0xff, kPageSize);
   *reinterpret_cast<u64*>(ram_ + table) = 0;  // end of the list
@@ -310,7 +430,9 @@ class Random {
   }
   NubCall call(u64 upper) {
     if (!chance(6)) {  // one that may well be right
-      return {NubOp::map,
+      return {chance(2)   ? NubOp::map
+              : chance(2) ? NubOp::protect
+                          : NubOp::unmap,
               0,
               chance(2) ? kR : kRW,
               (chance(4) ? upper : kVa) + below(4096) * kPageSize,
@@ -333,11 +455,11 @@ class Random {
   std::mt19937_64 engine_;
 };
 
-TEST_F(TableFillerTest, random_calls_keep_the_invariants) {
+TEST_F(TableEditorTest, random_calls_keep_the_invariants) {
   Random random(1);
   const std::vector<u8> fresh(ram_, ram_ + kRam);
   const NubState first = state();
-  u64 performed = 0, usage = reinterpret_cast<u64>(first.usage) - kNubRegionBase + first.region_start;
+  u64 performed = 0, applied = 0, usage = reinterpret_cast<u64>(first.usage) - kNubRegionBase + first.region_start;
   for (int round = 0; round < 3000 && !HasFatalFailure(); ++round) {
     if (round % 20 == 0) memcpy(ram_, fresh.data(), kRam);
     std::vector<u64> before(first.pool_pages * 512);
@@ -347,18 +469,23 @@ TEST_F(TableFillerTest, random_calls_keep_the_invariants) {
     const u64* after = reinterpret_cast<u64*>(ram_ + first.pool_start);
     for (u64 i = 0; i < before.size(); ++i) ASSERT_TRUE(before[i] == 0 || before[i] == after[i]) << "entry changed";
     audit();
+    applied += apply();
+    audit();
+    expect_counts();
     if (round % 20 != 19) continue;
     // Besides tables, their counts and the pool's two numbers, only the call page is different.
     state().pool_next = first.pool_next;
     memcpy(ram_ + output_.vcpu_shared_physical, fresh.data() + output_.vcpu_shared_physical, kPageSize);
+    memcpy(ram_ + first.apply_list, fresh.data() + first.apply_list, kPageSize);
     EXPECT_EQ(memcmp(ram_, fresh.data(), usage), 0);
     EXPECT_EQ(memcmp(ram_ + first.region_end, fresh.data() + first.region_end, kRam - first.region_end), 0);
   }
   EXPECT_GT(performed, 3000u);  // and not only refused
+  EXPECT_GT(applied, 300u);
 }
 
 // What a broken nub might leave: the filler may harm this guest, must end, and must stay in its RAM (the sanitizer watches).
-TEST_F(TableFillerTest, broken_state_and_tables_harm_the_guest_only) {
+TEST_F(TableEditorTest, broken_state_and_tables_harm_the_guest_only) {
   Random random(2);
   const std::vector<u8> fresh(ram_, ram_ + kRam);
   const NubState first = state();
@@ -386,7 +513,7 @@ TEST_F(TableFillerTest, broken_state_and_tables_harm_the_guest_only) {
   }
   EXPECT_GT(performed, 1000u);
 }
-TEST_F(TableFillerTest, tables_that_point_at_themselves_end) {
+TEST_F(TableEditorTest, tables_that_point_at_themselves_end) {
   u64 root = state().boot_root;
   std::fill_n(reinterpret_cast<u64*>(ram_ + root), 512, root | kPteTable);
   state().ram[0].size = u64{1} << 46;
