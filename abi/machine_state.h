@@ -36,7 +36,7 @@ enum VcpuBlock : u64 {  // offsets in a per-vCPU block; the code reaches the pag
   kBlockStubs = 0,      // alias of the nub's stub page
   kBlockData = 0x1000,  // NubVcpu, GDT, TSS, IDT
   kBlockStack = 0x2000,
-  kBlockIst = 0x3000,     // three stacks of 1 KiB: NMI, double fault, machine check
+  kBlockIst = 0x3000,     // four stacks of 1 KiB: NMI, double fault, machine check, interrupts; exceptions push into VcpuShared
   kBlockShared = 0x4000,  // alias of VcpuShared
   kBlockApic = 0x5000,    // local APIC (pc)
   kBlockApply = 0x6000,   // ApplyList
@@ -425,7 +425,7 @@ class MachineBuilder {
     if (!in_.ram_is_zero) memset(page, 0, 4 * kPageSize);
     NubVcpu& vcpu = *reinterpret_cast<NubVcpu*>(page);
     u64 flags = 0x202;
-    vcpu = {{kernel_base_ + header_.kernel_upcall_entry, HUSK_USER_CS, flags, 0, HUSK_USER_SS},
+    vcpu = {{kernel_base_ + header_.kernel_upcall_entry, HUSK_USER_CS, flags, boot_info().upcall_stack_top, HUSK_USER_SS},
             {kernel_base_ + header_.kernel_trapped_syscall_entry, HUSK_USER_CS, flags, 0, HUSK_USER_SS},
             kernel_base_ + header_.kernel_nub_call_site,
             lstar(),
@@ -445,7 +445,7 @@ class MachineBuilder {
     u64* idt = reinterpret_cast<u64*>(page + kDataIdt);
     for (u64 vector = 0; vector < HUSK_VECTOR_COUNT; ++vector) {
       u64 stub = kNubVcpuBase + kBlockStubs + vector * kNubVectorStubSize;
-      u64 ist = vector == 2 ? 1 : vector == 8 ? 2 : vector == 18 ? 3 : 0;
+      u64 ist = vector == 2 ? 1 : vector == 8 ? 2 : vector == 18 ? 3 : vector >= 32 ? 4 : 0;
       u64 user = vector == 3 || vector == 4 ? 0x60 : 0;  // int3 and into may come from ring 3
       idt[2 * vector] = (stub & 0xffff) | HUSK_NUB_CS << 16 | ist << 32 | (0x8e | user) << 40 | (stub >> 16 & 0xffff) << 48;
       idt[2 * vector + 1] = stub >> 32;
@@ -454,9 +454,9 @@ class MachineBuilder {
   u64 lstar() const { return kNubVcpuBase + kBlockStubs + (header_.nub_syscall_stub - header_.nub_vector_stubs); }
   u64 tss_limit() const { return in_.machine == MachineKind::pc ? kTssSize + kIoBitmapPorts / 8 : kTssSize - 1; }
   void fill_tss(u8* tss) {
-    u64 stack = kNubVcpuBase + kBlockStack + kPageSize;
+    u64 stack = kNubVcpuBase + kBlockShared + HUSK_VCPU_UPCALL_FRAME_END;
     memcpy(tss + 4, &stack, 8);
-    for (u64 i = 0; i < 3; ++i) {
+    for (u64 i = 0; i < 4; ++i) {
       u64 ist = kNubVcpuBase + kBlockIst + (i + 1) * kKiB;
       memcpy(tss + 36 + 8 * i, &ist, 8);
     }
@@ -555,8 +555,6 @@ class MachineBuilder {
       u64 word = random();
       memcpy(info.entropy + 8 * i, &word, 8);
     }
-    VcpuShared& shared = *reinterpret_cast<VcpuShared*>(at_(shared_));
-    shared.upcall_stack = info.upcall_stack_top;
   }
   void add_free(u64 start, u64 end) {
     BootInfo& info = boot_info();

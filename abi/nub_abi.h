@@ -3,15 +3,15 @@
 // Included by C++ of nub/, kernel/ and abi/machine_state.h, and by assembly (the macros).
 // Design: traps become upcalls; the kernel asks for privileged work by batched nub calls.
 //
-// Upcall: the nub stores what happened into the vCPU's shared page (VcpuShared::upcall_*), sets
+// Upcall: what happened is in the vCPU's shared page (VcpuShared::upcall_*; the CPU itself pushes an exception's frame there). The nub sets
 // `upcall_busy`, clears `interrupts_enabled`, and continues at the kernel's upcall entry in ring 3 with
-// rsp = upcall_stack and every other general register as the interrupted code left it. The kernel copies the
+// rsp = BootInfo::upcall_stack_top and every other general register as the interrupted code left it. The kernel copies the
 // frame out and clears `upcall_busy`. An exception while `upcall_busy` is set ends the machine.
 // An interrupt is delivered as an upcall only while `interrupts_enabled` is 1 and `upcall_busy` is 0;
 // otherwise the nub only sets `interrupt_pending`.
 //
 // System call that traps: the nub continues at the kernel's trapped-syscall entry with all registers as the
-// `syscall` instruction left them (rcx = return address, r11 = flags, rsp = program's). The page's fields are untouched.
+// `syscall` instruction left them (rcx = return address, r11 = flags, rsp = program's). The page's frame (vector to ss) may be overwritten.
 //
 // Nub call: a `syscall` instruction whose return address (rcx) is the one registered call site of the kernel.
 // rdi = number of operations in VcpuShared::calls; result in rax: 0, or -(errno) with the index of the
@@ -24,19 +24,19 @@
 #define HUSK_VCPU_INTERRUPTS_ENABLED 0x08
 #define HUSK_VCPU_WORK 0x10
 #define HUSK_VCPU_UPCALL_BUSY 0x18
-#define HUSK_VCPU_UPCALL_STACK 0x20
-#define HUSK_VCPU_UPCALL_VECTOR 0x28
-#define HUSK_VCPU_UPCALL_ERROR 0x30
-#define HUSK_VCPU_UPCALL_ADDRESS 0x38
-#define HUSK_VCPU_UPCALL_RIP 0x40
-#define HUSK_VCPU_UPCALL_CS 0x48
-#define HUSK_VCPU_UPCALL_RFLAGS 0x50
-#define HUSK_VCPU_UPCALL_RSP 0x58
-#define HUSK_VCPU_UPCALL_SS 0x60
-#define HUSK_VCPU_NUB_TRAPS 0x68
+#define HUSK_VCPU_UPCALL_ADDRESS 0x20
+#define HUSK_VCPU_NUB_TRAPS 0x28
+#define HUSK_VCPU_UPCALL_VECTOR 0x38
+#define HUSK_VCPU_UPCALL_ERROR 0x40
+#define HUSK_VCPU_UPCALL_RIP 0x48
+#define HUSK_VCPU_UPCALL_CS 0x50
+#define HUSK_VCPU_UPCALL_RFLAGS 0x58
+#define HUSK_VCPU_UPCALL_RSP 0x60
+#define HUSK_VCPU_UPCALL_SS 0x68
 #define HUSK_VCPU_NUB_SYSCALLS 0x70
-#define HUSK_VCPU_CPUID_ENTRY 0x78  // as SYSCALL_ENTRY, for CPUID
-#define HUSK_VCPU_SCRATCH 0x80      // 0x80..0x100: free for the kernel's entry code
+#define HUSK_VCPU_UPCALL_FRAME_END 0x70  // a multiple of 16: the CPU pushes from here (Intel SDM 3A §6.14.2)
+#define HUSK_VCPU_CPUID_ENTRY 0x78       // as SYSCALL_ENTRY, for CPUID
+#define HUSK_VCPU_SCRATCH 0x80           // 0x80..0x100: free for the kernel's entry code
 #define HUSK_VCPU_CALLS 0x400
 #define HUSK_VCPU_CALLS_MAX 76
 #define HUSK_NUB_APPLY 0x7fffffff
@@ -114,16 +114,16 @@ struct VcpuShared {
   u8 interrupt_pending;  // set by the nub
   u8 kernel_work[7];     // set by the kernel: reschedule, signal
   u64 upcall_busy;
-  u64 upcall_stack;  // rsp at upcall entry, 16-byte aligned
+  u64 upcall_address;  // CR2 for page faults
+  u64 nub_traps;       // exceptions + interrupts that became upcalls, counted by the nub
+  u64 nub_scratch;     // below the frame
   u64 upcall_vector;
   u64 upcall_error;
-  u64 upcall_address;  // CR2 for page faults
   u64 upcall_rip;
   u64 upcall_cs;
   u64 upcall_rflags;
   u64 upcall_rsp;
   u64 upcall_ss;
-  u64 nub_traps;     // exceptions + interrupts that became upcalls, counted by the nub
   u64 nub_syscalls;  // system calls that trapped, counted by the nub
   u64 cpuid_entry;   // kernel's entry for rewritten CPUID instructions
   u64 scratch[16];
@@ -137,7 +137,7 @@ static_assert(__builtin_offsetof(VcpuShared, syscall_entry) == HUSK_VCPU_SYSCALL
 static_assert(__builtin_offsetof(VcpuShared, interrupts_enabled) == HUSK_VCPU_INTERRUPTS_ENABLED);
 static_assert(__builtin_offsetof(VcpuShared, interrupt_pending) == HUSK_VCPU_WORK);
 static_assert(__builtin_offsetof(VcpuShared, upcall_busy) == HUSK_VCPU_UPCALL_BUSY);
-static_assert(__builtin_offsetof(VcpuShared, upcall_stack) == HUSK_VCPU_UPCALL_STACK);
+static_assert(__builtin_offsetof(VcpuShared, nub_syscalls) == HUSK_VCPU_UPCALL_FRAME_END);
 static_assert(__builtin_offsetof(VcpuShared, upcall_vector) == HUSK_VCPU_UPCALL_VECTOR);
 static_assert(__builtin_offsetof(VcpuShared, upcall_error) == HUSK_VCPU_UPCALL_ERROR);
 static_assert(__builtin_offsetof(VcpuShared, upcall_address) == HUSK_VCPU_UPCALL_ADDRESS);

@@ -107,14 +107,14 @@ extern "C" i64 nub_call(u64 count, VcpuShared& shared) {
 }
 
 // The state is not worth continuing: say what happened and stop. Under the monitor the registers are the message.
-extern "C" [[noreturn]] void nub_fatal(u64 vector, u64 error, const u64* frame) {
+extern "C" [[noreturn]] void nub_fatal(u64 vector, u64 error, u64 rip, u64 cs, u64 rsp) {
   u64 address;
   asm volatile("movq %%cr2, %0" : "=r"(address));
   if (!on_pc()) {
-    asm volatile("outl %%eax, $0xf4" : : "a"(vector), "b"(frame[0]), "c"(error), "d"(address), "S"(frame[3]), "D"(frame[1]));
+    asm volatile("outl %%eax, $0xf4" : : "a"(vector), "b"(rip), "c"(error), "d"(address), "S"(rsp), "D"(cs));
     power_off();
   }
-  const u64 values[] = {vector, frame[0], error, address, frame[3], frame[1]};
+  const u64 values[] = {vector, rip, error, address, rsp, cs};
   serial_write("husk nub: fatal trap: vector rip error address rsp cs\r\n", 55);
   for (u64 value : values) {
     char text[17];

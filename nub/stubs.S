@@ -3,7 +3,8 @@
 // Every vCPU has its own alias of this page; the pages behind the alias (machine_state.h VcpuBlock) are its data, stacks and the
 // supervisor alias of its VcpuShared, so everything is reached relative to rip and neither SWAPGS nor AC is needed.
 // Runs with interrupts off. Every instruction may be emulated (0.2 to 0.5 µs): the paths are as short as they can be.
-// Values in VcpuShared are the guest's: read once, used only as data (the upcall stack pointer goes to ring 3 by IRETQ).
+// Exceptions of ring 3 have their frame pushed where the kernel reads it, in VcpuShared (TSS.RSP0); interrupts have a stack of their own, because
+// they may come while that frame is not read yet. Values in VcpuShared are the guest's: read once, never a stack or an address here.
 #include "abi/nub_abi.h"
 
 #define DATA(offset) (husk_stubs + 0x1000 + (offset))(%rip)
@@ -18,7 +19,7 @@
 #define SCRATCH 0x60
 #define NMI_COUNT 0x68
 #define CALL_FRAME 0x70
-// On the stack after a vector stub: vector, error, rip, cs, rflags, rsp, ss
+// At rsp after a vector stub: vector, error, rip, cs, rflags, rsp, ss
 #define FRAME_CS 24
 
   .section .text.stubs, "ax"
@@ -57,28 +58,18 @@ page_fault:
   cmpb $0x15, 8(%rsp)  // present, user, fetch: ring 3 jumped to a page it may not execute
   je fetch_fault
 1:
-  movq %rax, DATA(SCRATCH)
-  movq %cr2, %rax
   movq %rax, SHARED(HUSK_VCPU_UPCALL_ADDRESS)
-  movq DATA(SCRATCH), %rax
+  movq %cr2, %rax
+  xchgq %rax, SHARED(HUSK_VCPU_UPCALL_ADDRESS)
 exception:
   testb $3, FRAME_CS(%rsp)
   jz fatal
   cmpq $0, SHARED(HUSK_VCPU_UPCALL_BUSY)
   jne fatal
 upcall:
-  popq SHARED(HUSK_VCPU_UPCALL_VECTOR)
-  popq SHARED(HUSK_VCPU_UPCALL_ERROR)
-  popq SHARED(HUSK_VCPU_UPCALL_RIP)
-  popq SHARED(HUSK_VCPU_UPCALL_CS)
-  popq SHARED(HUSK_VCPU_UPCALL_RFLAGS)
-  popq SHARED(HUSK_VCPU_UPCALL_RSP)
-  popq SHARED(HUSK_VCPU_UPCALL_SS)
   movq $1, SHARED(HUSK_VCPU_UPCALL_BUSY)
   movq $0, SHARED(HUSK_VCPU_INTERRUPTS_ENABLED)
   incq SHARED(HUSK_VCPU_NUB_TRAPS)
-  pushq SHARED(HUSK_VCPU_UPCALL_STACK)
-  popq DATA(UPCALL_FRAME + 24)
   leaq DATA(UPCALL_FRAME), %rsp
   iretq
 
@@ -160,7 +151,15 @@ interrupt:
   cmpq $0, SHARED(HUSK_VCPU_UPCALL_BUSY)
   jne 2f
   testb $3, FRAME_CS(%rsp)
-  jnz upcall
+  jz 2f
+  popq SHARED(HUSK_VCPU_UPCALL_VECTOR)
+  popq SHARED(HUSK_VCPU_UPCALL_ERROR)
+  popq SHARED(HUSK_VCPU_UPCALL_RIP)
+  popq SHARED(HUSK_VCPU_UPCALL_CS)
+  popq SHARED(HUSK_VCPU_UPCALL_RFLAGS)
+  popq SHARED(HUSK_VCPU_UPCALL_RSP)
+  popq SHARED(HUSK_VCPU_UPCALL_SS)
+  jmp upcall
 2:
   movb $1, SHARED(HUSK_VCPU_WORK)
   addq $16, %rsp
@@ -174,8 +173,10 @@ nmi:
 fatal:
   popq %rdi  // vector
   movq (%rsp), %rsi  // error, or rip for a machine check
-  leaq 8(%rsp), %rdx  // rip cs rflags rsp ss
-  andq $-16, %rsp
+  movq 8(%rsp), %rdx
+  movq 16(%rsp), %rcx
+  movq 32(%rsp), %r8
+  leaq STACK_TOP, %rsp
   movq $nub_fatal, %rax
   call *%rax
   .org husk_stubs + 4096  // fails if the entry code does not fit into one page
