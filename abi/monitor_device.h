@@ -18,6 +18,7 @@ enum MonitorRegister : u32 {
   kMonitorTimer = 0x10,        // timer_deadline became earlier; ioeventfd, never exits
   kMonitorTables = 0x20,       // value = count of VcpuShared::calls: performs the leading page-table calls, see below
   kMonitorBatchAccess = 0x18,  // value = physical address / 4096 of a MonitorBatch: does its accesses, then returns
+  kMonitorBack = 0x28,         // value = (physical address / 2 MiB) << 8 | count: large pages that the program is about to touch one after another
 };
 
 // kMonitorTables: where ring 0 is emulated instruction by instruction, the monitor does the nub's page-table work natively, in one exit for a whole batch,
@@ -26,6 +27,9 @@ enum MonitorRegister : u32 {
 // VcpuShared::calls_prepared, and the kernel has the nub write them (HUSK_NUB_APPLY) before it asks for anything else. It stops at the first call that
 // is anything else, that overlaps what is prepared, or that it would have to refuse, and stores how many it did in VcpuShared::calls_done; of a call that was
 // too large it leaves the rest in the array. The nub does what remains and has the last word.
+
+// kMonitorBack is advice: the host clears each page that it gives, which takes most of the time of a first touch, and another CPU of it may do that meanwhile.
+constexpr u32 kMonitorBackCountBits = 8;
 
 // Accesses to the registers of virtio-mmio windows in one exit (starting a device takes some thirty). The monitor does the first
 // `count` in order, exactly as if each had been made singly (doorbells included), fills in the values of reads, and stores how many it

@@ -45,6 +45,8 @@ class PageTableBatch {
   u32 count_ = 0;
   int error_ = 0;
 };
+// The program is about to use these large pages, from the first to the last: advice to whoever gives the machine its memory.
+void expect_use(PhysAddr start, u64 length);
 Result<u32> create_space();
 void switch_space(u32 space);
 void destroy_space(u32 space);

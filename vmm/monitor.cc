@@ -19,6 +19,7 @@
 
 #include "abi/boot_config.h"
 #include "abi/monitor_device.h"
+#include "vmm/back_ahead.h"
 #include "vmm/kvm/vcpu.h"
 #include "vmm/loader/loader.h"
 #include "vmm/loader/table_editor.h"
@@ -149,6 +150,7 @@ class Monitor::Machine : public MmioHandler {
   MonitorResult result_;
   bool ended_ = false;  // under result_mutex_: result_.status is final
   LazyWake lazy_wake_;
+  BackAhead back_ahead_;
   MonitorDevices devices_;  // last: its thread uses the rest
 };
 
@@ -159,6 +161,7 @@ MonitorDevices::Hooks Monitor::Machine::hooks() {
       .guest_failed = [this](const std::string& why) { fail_guest(why); },
       .record = [this](abi::RecordType type, std::span<const u8> bytes) { on_record(type, bytes); },
       .input_arrived = [this](std::span<const iovec> buffers) { on_input(buffers); },
+      .spare_time = [this] { return back_ahead_.step(); },
   };
 }
 
@@ -171,6 +174,7 @@ Monitor::Machine::Machine(Preparation& made, const MonitorOptions& options)
       stop_timer_(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)),
       terminal_(isatty(options.stdin_fd) == 1),
       lazy_wake_(vcpu_),
+      back_ahead_(vm_.memory()),
       devices_(vm_.memory(), {options.stdin_fd, options.stdout_fd, options.stderr_fd}, options.network, hooks()) {
   result_.timeline.vm_created_ns = made.created_ns;
   load_image();
@@ -377,6 +381,10 @@ MmioHandler::Next Monitor::Machine::mmio_store(PhysAddr address, u32 size, u64 v
       count_doorbell(1);
       return Next::resume;
     case abi::kMonitorTables: table_editor_->run(static_cast<u32>(value)); return Next::resume;
+    case abi::kMonitorBack:
+      back_ahead_.ask(static_cast<u32>(value));
+      devices_.loop().wake();
+      return Next::resume;
     case abi::kMonitorBatchAccess: access_batch(PhysAddr{value << kPageShift}); return Next::resume;
     case abi::kMonitorPowerOff: {
       std::lock_guard lock(result_mutex_);

@@ -42,7 +42,10 @@ MonitorDevices::MonitorDevices(const GuestMemory& memory, const Streams& streams
   watch(in_, *devices_[virtio::kConsoleStandard], EPOLLIN);
   watch(out_, *devices_[virtio::kConsoleStandard], EPOLLOUT);
   watch(error_, *devices_[virtio::kConsoleError], EPOLLOUT);
-  loop_.set_after_round([this] { return process_all(); });
+  loop_.set_after_round([this] {
+    bool again = process_all();
+    return hooks_.spare_time() || again;
+  });
 }
 
 MonitorDevices::~MonitorDevices() { stop(); }

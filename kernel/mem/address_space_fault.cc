@@ -158,7 +158,7 @@ Result<u64> State::fill(Mapping& m, u64 page, Window window, Access access, plat
   u64 chunk = align_down(page, kHugePageSize);
   window = {std::max(window.start, chunk), std::min(window.end, chunk + kHugePageSize)};
   if (!m.object) {
-    if (fill_huge(m, page, batch)) return fill_huge_ahead(m, chunk, batch);
+    if (fill_huge(m, page, Zeroed::yes, batch)) return fill_huge_ahead(m, chunk, batch);
     return fill_zero(m, page, window, batch);
   }
   if (m.shared) return fill_borrowed(m, page, window, access, batch);
@@ -170,12 +170,12 @@ Result<u64> State::fill(Mapping& m, u64 page, Window window, Access access, plat
   return fill_borrowed(m, page, window, access, batch);
 }
 
-bool State::fill_huge(Mapping& m, u64 page, platform::PageTableBatch& batch) {
+bool State::fill_huge(Mapping& m, u64 page, Zeroed zeroed, platform::PageTableBatch& batch) {
   if (m.huge == HugeAdvice::never || !covers_chunk(m, page) || !plentiful()) return false;
   if (m.huge == HugeAdvice::normal && m.length() < kHugeMapping) return false;
   const Chunk* chunk = pages.find(page);
   if (chunk != nullptr && chunk->used != 0) return false;
-  Result<PhysAddr> frame = allocate_frames(kHugeOrder, Zeroed::yes);
+  Result<PhysAddr> frame = allocate_frames(kHugeOrder, zeroed);
   if (!frame) return false;
   u64 base = align_down(page, kHugePageSize);
   PageEntry entry = owned_entry(*frame);
@@ -188,13 +188,18 @@ bool State::fill_huge(Mapping& m, u64 page, platform::PageTableBatch& batch) {
   return true;
 }
 
-// A walk upwards through a large mapping gets 1, 2, 4, 8 large pages a fault: frames only, which the host backs when they are used.
+// A walk upwards through a large mapping gets 1, 2, 4, 8, 16 large pages a fault, as far as a small part of the free memory goes: frames that need no
+// clearing, which the host backs when they are used, or a little before (expect_use).
 u64 State::fill_huge_ahead(Mapping& m, u64 chunk, platform::PageTableBatch& batch) {
-  constexpr u8 kRunMax = 8;
-  m.huge_run = chunk == m.next_huge_fault ? std::min<u8>(static_cast<u8>(m.huge_run * 2), kRunMax) : u8{1};
-  u64 end = chunk + kHugePageSize;
-  for (u8 i = 1; i < m.huge_run && end < m.end && fill_huge(m, end, batch); ++i) end += kHugePageSize;
+  constexpr u64 kRunMax = 16, kPartOfFree = 16;
+  u64 run = std::clamp<u64>(memory_statistics().free / kPartOfFree / kHugePageSize, 1, kRunMax);
+  run = chunk == m.next_huge_fault ? std::min<u64>(m.huge_run * 2, run) : 1;
+  m.huge_run = static_cast<u8>(run);
+  u64 start = chunk + kHugePageSize, end = start;
+  for (; end < chunk + run * kHugePageSize && end < m.end && fill_huge(m, end, Zeroed::already, batch); end += kHugePageSize) continue;
   m.next_huge_fault = end;
+  PhysAddr first = entry_frame(pages.get(start)), last = entry_frame(pages.get(end - kHugePageSize));
+  if (end > start && last.value - first.value == end - kHugePageSize - start) platform::expect_use(first, end - start);
   return end;
 }
 

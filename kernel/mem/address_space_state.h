@@ -7,6 +7,7 @@
 
 #include "base/tree.h"
 #include "kernel/mem/address_space.h"
+#include "kernel/mem/frames.h"
 #include "kernel/mem/page_map.h"
 #include "platform/platform.h"
 
@@ -116,7 +117,7 @@ struct AddressSpace::State {
   u64 copy_pages(Mapping& m, u64 address, PhysAddr frames, u64 count);
   Result<u64> fill_borrowed(Mapping& m, u64 page, Window window, Access access, platform::PageTableBatch& batch);
   u64 fill_huge_ahead(Mapping& m, u64 chunk, platform::PageTableBatch& batch);
-  bool fill_huge(Mapping& m, u64 page, platform::PageTableBatch& batch);
+  bool fill_huge(Mapping& m, u64 page, Zeroed zeroed, platform::PageTableBatch& batch);
   bool fill_huge_borrowed(Mapping& m, u64 page, Access access, platform::PageTableBatch& batch);
 
   // address_space_remap.cc

@@ -216,6 +216,40 @@ TEST_F(Space, huge_reservations_cost_nothing) {
   EXPECT_LE(fake::counters().operations - operations, 8u);
 }
 
+TEST_F(Space, a_walk_upwards_gets_more_large_pages_a_fault) {
+  start(512 * kMiB, false);
+  u64 at = anonymous(128 * kMiB), free = memory_statistics().free;
+  std::vector<u64> walked;
+  for (u64 offset = 0; offset < 80 * kMiB; offset += kHugePageSize) {
+    if (!allowed(at + offset, Access::write)) walked.push_back(offset / kHugePageSize);
+    write(at + offset, offset + 1);
+  }
+  EXPECT_EQ(walked, (std::vector<u64>{0, 1, 3, 7, 15, 29}));  // 14 in the end: a sixteenth of what is free by then
+  EXPECT_EQ(fake::counters().bytes_expected, (1 + 3 + 7 + 13 + 13) * kHugePageSize);
+  EXPECT_EQ(space_->resident_bytes(), 43 * kHugePageSize);
+  ASSERT_TRUE(space_->advise(at, 40 * kMiB, MADV_DONTNEED).ok());
+  ASSERT_TRUE(space_->unmap(at + 80 * kMiB, 48 * kMiB).ok());
+  EXPECT_EQ(space_->resident_bytes(), 20 * kHugePageSize);  // what was mapped ahead goes with the rest
+  EXPECT_EQ(read(at + 78 * kMiB), 78 * kMiB + 1);
+  EXPECT_EQ(read(at), 0u);
+  ASSERT_TRUE(space_->unmap(at, 80 * kMiB).ok());
+  EXPECT_GE(memory_statistics().free + 64 * kKiB, free);
+}
+
+TEST_F(Space, nothing_is_cleared_ahead_of_a_walk) {
+  start(128 * kMiB, false);
+  std::vector<PhysAddr> blocks;
+  while (auto block = allocate_frames(kHugeOrder, Zeroed::no)) blocks.push_back(*block);
+  for (PhysAddr block : blocks) word(block) = 1;
+  for (PhysAddr block : blocks) free_frames(block, kHugeOrder);
+  u64 at = anonymous(64 * kMiB);
+  for (u64 offset = 0; offset < 16 * kMiB; offset += kHugePageSize) {
+    EXPECT_EQ(space_->resident_bytes(), offset);
+    EXPECT_EQ(read(at + offset), 0u);
+  }
+  EXPECT_EQ(fake::counters().bytes_expected, 0u);
+}
+
 TEST_F(Space, large_mappings_take_2_mib_pages_and_give_parts_back) {
   start(256 * kMiB, false);
   u64 at = anonymous(16 * kMiB);

@@ -182,6 +182,10 @@ Result<PhysAddr> allocate_frames(unsigned order, Zeroed zeroed) {
   if (order >= kOrders) return Error(ENOMEM);
   Block block;
   if (!take_from_lists(order, &block) && !take_untouched(order, &block)) return Error(ENOMEM);
+  if (zeroed == Zeroed::already && !block.zero) {
+    insert_block(block.frame, order, FrameState::free);
+    return Error(ENOMEM);
+  }
   g.free_count -= u64{1} << order;
   g.free_least = std::min(g.free_least, g.free_count);
   info_of(block.frame) = make_info(1, 0, order, FrameState::used);

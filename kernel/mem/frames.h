@@ -12,7 +12,7 @@
 namespace husk::mem {
 
 constexpr unsigned kHugeOrder = 9;
-enum class Zeroed : bool { no, yes };
+enum class Zeroed : u8 { no, yes, already };  // already: only what needs no clearing, else ENOMEM
 
 void init_frames(const abi::BootInfo& info);
 [[nodiscard]] Result<PhysAddr> allocate_frames(unsigned order, Zeroed zeroed);

@@ -29,6 +29,20 @@ bool all_bytes(const u8* at, size_t size, u8 value) {
   return std::all_of(at, at + size, [&](u8 b) { return b == value; });
 }
 
+TEST_F(Frames, only_frames_that_need_no_clearing_if_asked_so) {
+  u64 free = memory_statistics().free;
+  auto fresh = allocate_frames(kHugeOrder, Zeroed::already);
+  ASSERT_TRUE(fresh.ok());
+  memset(direct(*fresh), 1, kPageSize << kHugeOrder);
+  free_frames(*fresh, kHugeOrder);
+  EXPECT_FALSE(allocate_frames(kHugeOrder, Zeroed::already).ok());  // used blocks go first
+  EXPECT_EQ(memory_statistics().free, free);
+  auto used = allocate_frames(kHugeOrder, Zeroed::yes);
+  ASSERT_TRUE(used.ok());
+  EXPECT_TRUE(all_bytes(direct(*used), kPageSize << kHugeOrder, 0));
+  EXPECT_TRUE(allocate_frames(kHugeOrder, Zeroed::already).ok());
+}
+
 TEST_F(Frames, blocks_are_aligned_distinct_and_join_again) {
   u64 free = memory_statistics().free;
   std::mt19937 random(1);

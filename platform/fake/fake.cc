@@ -242,6 +242,7 @@ void debug_write(const char* text, size_t length) {
 }
 
 std::span<abi::NubCall> nub_calls() { return this_cpu().shared->calls; }
+void expect_use(PhysAddr, u64 length) { fake::machine().counters.bytes_expected += length; }
 
 Result<void> run_nub_calls(u32 count) {
   auto& machine = fake::machine();

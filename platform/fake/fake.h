@@ -39,6 +39,7 @@ u32 current_space();
 
 struct Counters {
   u64 halts, nub_entries, operations;
+  u64 bytes_expected;  // what expect_use() was told
 };
 Counters counters();
 std::string& debug_output();

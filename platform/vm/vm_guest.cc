@@ -114,6 +114,11 @@ void debug_write(const char* text, size_t length) {
 
 std::span<abi::NubCall> nub_calls() { return machine.shared->calls; }
 
+void expect_use(PhysAddr start, u64 length) {
+  if (machine.kind != abi::MachineKind::monitor) return;
+  store_register(abi::kMonitorBack, static_cast<u32>(start.value / kHugePageSize << abi::kMonitorBackCountBits | length / kHugePageSize));
+}
+
 namespace {
 
 // What the monitor does of the calls where it is faster than the nub (kMonitorTables). Gives how many.
