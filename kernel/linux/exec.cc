@@ -31,6 +31,7 @@ namespace {
 constexpr u64 kProgramBase = align_down(kUserEnd / 3 * 2, kPageSize);  // ELF_ET_DYN_BASE
 constexpr u64 kMmapRandomPages = u64{1} << 28, kStackRandomPages = u64{1} << 22, kBrkRandomPages = u64{1} << 18;
 constexpr u64 kStackGuard = 256 * kPageSize, kStackGapMin = 128 * kMiB, kStackInitial = 128 * kKiB;
+constexpr u64 kStackUsed = 64 * kKiB;  // made present at once
 constexpr int kScriptDepthMax = 5;
 constexpr size_t kScriptLineMax = 256;
 
@@ -175,6 +176,8 @@ Result<u64> make_stack(Process& process, Program& program, u64 top) {
   stack.grows_down = true;
   stack.label = "[stack]";
   TRY(process.space->map(stack));
+  u64 used = align_down(image.stack_pointer, kPageSize) - kStackUsed;
+  TRY(process.space->populate(used, top - used, mem::Access::write));
   TRY(mem::copy_to_user(image.stack_pointer, image.bytes.data(), image.bytes.size()));
 
   ImageLayout& layout = process.layout;

@@ -223,16 +223,11 @@ Result<u64> State::map(const MapRequest& request) {
   m->object = request.object;
   bool constant = request.object && request.object->immutable() && request.protection != 0 && (request.protection & kProtWrite) == 0;
   m->whole = constant && length <= kEagerText;
-  bool whole = m->whole;
   insert(m);
   merge(start, start + length);
-  // A library is first mapped as a whole, at no fixed address, and then piece by piece over that: what is certain to go is not made present.
-  bool eager = whole && request.placement != MapRequest::Placement::anywhere && request.placement != MapRequest::Placement::hint;
+  u64 from = request.populate ? start : early_start(request, start, length);
   // As on Linux, MAP_POPULATE that fails is no failure of mmap.
-  if (request.populate || eager) {
-    bool write = request.populate && (request.protection & kProtWrite) != 0;
-    (void)populate(start, start + length, write ? Access::write : Access::read).ok();
-  }
+  if (from != 0) (void)populate(from, start + length, (request.protection & kProtWrite) != 0 ? Access::write : Access::read).ok();
   return start;
 }
 
@@ -343,6 +338,7 @@ u64 State::set_heap_end(u64 end) {
   Result<void> done;
   if (new_page > old_page) done = grow_heap(old_page, new_page);
   if (new_page < old_page) done = unmap(new_page, old_page);
+  if (done && new_page > old_page) populate_heap(old_page, new_page);
   if (done) heap_end = end;
   return heap_end;
 }

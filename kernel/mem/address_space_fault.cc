@@ -17,6 +17,8 @@ using State = AddressSpace::State;
 namespace {
 
 constexpr u64 kSmallMapping = 16;  // pages: filled whole by the first fault
+constexpr u64 kDataMapping = 128;  // the same for a file's data to be relocated, if memory is not scarce
+constexpr u64 kTinyMapping = 4;    // anonymous: filled at once
 constexpr u64 kFirstWindow = 32, kFirstFileWindow = 64, kWindowMax = 256;
 constexpr u64 kHugeMapping = 4 * kMiB;  // from this size on anonymous mappings take 2 MiB pages without advice
 constexpr u64 kHugeMemory = 32 * kMiB;  // free memory that must be there for it, besides a quarter of all
@@ -62,6 +64,12 @@ bool permits(u32 protection, Access access) {
 
 bool satisfies(PageEntry entry, Access access) { return entry != 0 && (access != Access::write || (entry & kEntryWritable) != 0); }
 
+// A private writable piece of a file that does not change: data about to be relocated.
+bool is_data(const Mapping& m) {
+  return m.object && !m.shared && (m.protection & kProtWrite) != 0 && m.object->immutable() &&
+         m.length() <= (scarce() ? kSmallMapping : kDataMapping) * kPageSize;
+}
+
 bool covers_chunk(const Mapping& m, u64 page) {
   u64 base = align_down(page, kHugePageSize);
   return m.start <= base && base + kHugePageSize <= m.end;
@@ -92,18 +100,40 @@ Result<Mapping*> State::accessible(u64 address, Access access) {
 
 State::Window State::choose_window(Mapping& m, u64 page) {
   bool whole = m.whole && (m.protection & kProtWrite) == 0;
-  if (whole || (m.length() <= kSmallMapping * kPageSize && !scarce())) return {m.start, m.end};
+  if (whole || is_data(m) || (m.length() <= kSmallMapping * kPageSize && !scarce())) return {m.start, m.end};
   u64 first = m.object ? kFirstFileWindow : kFirstWindow;
   u64 window = page == m.next_fault ? std::min<u64>(m.window * 2, kWindowMax) : first;
   if (!m.object && scarce()) window = 1;
   m.window = static_cast<u16>(window);
   u64 bytes = window * kPageSize;
-  u64 start = page;
-  if (m.object) start = align_down(page, bytes);
+  u64 start = align_down(page, bytes);  // a software KVM fills its tables by aligned groups, if they are complete
   if (m.grows_down) start = page + kPageSize > bytes ? page + kPageSize - bytes : 0;
   u64 end = start + bytes;
   m.next_fault = end;
   return {std::max(start, m.start), std::min(end, m.end)};
+}
+
+// From where to make a new mapping present without waiting for a fault, which costs far more; 0: not at all. That is what loaders map and surely
+// use: the pieces of libraries, and small zeroed memory. A library is first mapped as a whole, at no fixed address, and then piece by piece over
+// that: its head is present with the first piece above it, and what is certain to go is not.
+u64 State::early_start(const MapRequest& request, u64 start, u64 length) const {
+  using Placement = MapRequest::Placement;
+  bool placed = request.placement == Placement::fixed || request.placement == Placement::fixed_noreplace;
+  bool writable = (request.protection & kProtWrite) != 0;
+  const Mapping *m = containing(start), *below = containing(start - 1);
+  if (!writable) {
+    if (!m->whole || !placed) return 0;
+    return below != nullptr && below->whole && below->object == m->object ? below->start : start;
+  }
+  if (request.shared || request.grows_down || scarce()) return 0;
+  bool belongs = placed && below != nullptr && below->object && below->object->immutable();
+  u64 most = request.object ? (placed && request.object->immutable() ? kSmallMapping : 0) : (belongs ? kSmallMapping : kTinyMapping);
+  return length <= most * kPageSize ? start : 0;
+}
+
+// The C library writes to what brk(2) gives it at once.
+void State::populate_heap(u64 start, u64 end) {
+  if (!scarce()) (void)populate(start, std::min(end, start + kFirstWindow * kPageSize), Access::write).ok();
 }
 
 Result<void> State::fault(u64 address, Access access) {
@@ -162,11 +192,9 @@ Result<u64> State::fill(Mapping& m, u64 page, Window window, Access access, plat
     return fill_zero(m, page, window, batch);
   }
   if (m.shared) return fill_borrowed(m, page, window, access, batch);
-  // A small writable piece of a file is data about to be relocated: copying now saves the second fault. Of a file that can be written
-  // only the page itself is copied, and only when it must: the others show what is written to it later (mmap(2), MAP_PRIVATE).
-  bool constant = m.object->immutable();
-  bool data = constant && (m.protection & kProtWrite) != 0 && m.length() <= kSmallMapping * kPageSize;
-  if (access == Access::write || data) return fill_copy(m, page, constant ? window : Window{page, page + kPageSize}, batch);
+  // Copying data that is only read now saves the second fault. Of a file that can be written only the page itself is copied, and only when
+  // it must: the others show what is written to it later (mmap(2), MAP_PRIVATE).
+  if (access == Access::write || is_data(m)) return fill_copy(m, page, m.object->immutable() ? window : Window{page, page + kPageSize}, batch);
   return fill_borrowed(m, page, window, access, batch);
 }
 

@@ -110,6 +110,8 @@ struct AddressSpace::State {
   Mapping* grow_stack(u64 address);
   bool clear_pages(u64 start, u64 end);
   Window choose_window(Mapping& m, u64 page);
+  u64 early_start(const MapRequest& request, u64 start, u64 length) const;
+  void populate_heap(u64 start, u64 end);
   Result<u64> fill(Mapping& m, u64 page, Window window, Access access, platform::PageTableBatch& batch);
   Result<PhysAddr> source_of(Mapping& m, u64 page);
   Result<u64> fill_zero(Mapping& m, u64 page, Window window, platform::PageTableBatch& batch);

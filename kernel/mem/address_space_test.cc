@@ -270,8 +270,8 @@ TEST_F(Space, large_mappings_take_2_mib_pages_and_give_parts_back) {
 }
 
 TEST_F(Space, private_file_pages_are_copied_when_written) {
-  MapRequest r{.length = 40 * kPageSize, .protection = PROT_READ | PROT_WRITE};
-  r.object = *make_ref<Image>(3, 40);
+  MapRequest r{.length = 140 * kPageSize, .protection = PROT_READ | PROT_WRITE};  // too much to be copied by a read
+  r.object = *make_ref<Image>(3, 140);
   u64 at = *space_->map(r);
   u64 original = 0x1000'0000 + 3 * 512;
   EXPECT_EQ(read(at), original);
@@ -283,6 +283,64 @@ TEST_F(Space, private_file_pages_are_copied_when_written) {
   EXPECT_EQ(read(at + 8), original + 1);
   ASSERT_TRUE(space_->advise(at, kPageSize, MADV_DONTNEED).ok());
   EXPECT_EQ(read(at), original);
+}
+
+// As ld.so maps a library: head, text, data and bss over a mapping of the whole file.
+TEST_F(Space, the_pieces_of_a_library_are_there_without_faults) {
+  MapRequest r{.length = 60 * kPageSize, .protection = PROT_READ};
+  r.object = *make_ref<Image>(0, 60);
+  u64 at = *space_->map(r), entries = fake::counters().nub_entries;
+  EXPECT_EQ(fake::mapped_pages(0), 0u);
+  auto piece = [&](u64 first, u64 pages, u32 protection, bool zeroed) {
+    MapRequest p{.address = at + first * kPageSize, .length = pages * kPageSize, .protection = protection};
+    p.placement = Placement::fixed;
+    if (!zeroed) p.object = r.object;
+    p.offset = zeroed ? 0 : first * kPageSize;
+    ASSERT_TRUE(space_->map(p).ok());
+  };
+  piece(5, 30, PROT_READ | PROT_EXEC, false);
+  for (u64 i = 0; i < 35; ++i) EXPECT_TRUE(allowed(at + i * kPageSize, i < 5 ? Access::read : Access::execute)) << i;
+  EXPECT_EQ(fake::mapped_pages(0), 35u);
+  piece(35, 10, PROT_READ | PROT_WRITE, false);
+  piece(45, 6, PROT_READ | PROT_WRITE, true);
+  for (u64 i = 35; i < 51; ++i) EXPECT_TRUE(allowed(at + i * kPageSize, Access::write)) << i;
+  EXPECT_EQ(read(at + 35 * kPageSize), 0x1000'0000 + 35 * 512);
+  EXPECT_EQ(read(at + 50 * kPageSize), 0u);
+  EXPECT_EQ(fake::mapped_pages(0), 51u);
+  EXPECT_EQ(space_->fault_count(), 0u);
+  EXPECT_EQ(fake::counters().nub_entries - entries, 3u);
+}
+
+TEST_F(Space, what_is_written_at_once_is_there_without_faults) {
+  u64 tiny = anonymous(4 * kPageSize), small = anonymous(5 * kPageSize);
+  EXPECT_TRUE(allowed(tiny + 3 * kPageSize, Access::write));
+  EXPECT_FALSE(allowed(small, Access::read));
+  EXPECT_FALSE(allowed(anonymous(kPageSize, PROT_NONE), Access::read));
+  space_->set_heap_start(kGiB);
+  space_->set_heap_end(kGiB + 40 * kPageSize);
+  EXPECT_TRUE(allowed(kGiB + 31 * kPageSize, Access::write));
+  EXPECT_FALSE(allowed(kGiB + 32 * kPageSize, Access::write));
+}
+
+TEST_F(Space, nothing_is_early_when_memory_is_scarce) {
+  while (memory_statistics().free >= memory_statistics().total / 8) (void)*allocate_frames(0, Zeroed::no);
+  u64 pages = fake::mapped_pages(0);
+  u64 at = anonymous(4 * kPageSize);
+  MapRequest r{.address = at + kGiB, .length = 10 * kPageSize, .protection = PROT_READ | PROT_WRITE, .placement = Placement::fixed};
+  r.object = *make_ref<Image>(0, 10);
+  ASSERT_TRUE(space_->map(r).ok());
+  space_->set_heap_start(kGiB);
+  space_->set_heap_end(kGiB + 40 * kPageSize);
+  EXPECT_EQ(fake::mapped_pages(0), pages);
+  write(at + kPageSize, 1);
+  EXPECT_EQ(fake::mapped_pages(0), pages + 1);
+}
+
+TEST_F(Space, a_walk_downwards_gets_whole_windows) {
+  u64 at = anonymous(kMiB, PROT_READ | PROT_WRITE, kGiB);
+  u64 faults = space_->fault_count();
+  for (u64 offset = kMiB; offset > 0; offset -= kPageSize) write(at + offset - kPageSize, 1);
+  EXPECT_EQ(space_->fault_count() - faults, 8u);
 }
 
 TEST_F(Space, shared_pages_show_in_every_view) {
