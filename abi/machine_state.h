@@ -542,12 +542,6 @@ class MachineBuilder {
       if (in_.area_start >= start && in_.area_start < end) {
         add_free(start, in_.area_start);
         start = next_;
-        // The direct map has small pages up to the next 2 MiB: leave them for last.
-        u64 large = align_up(next_, kHugePageSize);
-        if (end > large && end - large >= 8 * kMiB) {
-          add_free(large, end);
-          end = large;
-        }
       }
       add_free(start, end);
     }
