@@ -105,6 +105,13 @@ void remember_trap(Task& task, const TrapFrame& frame) {
   exit_process(SIGKILL);
 }
 
+// A copy to or from the program may be in the middle of a queue to which it holds pointers: nobody else may run before the fault is served.
+Result<void> serve_page_fault(const TrapFrame& frame, mem::Access access, u64 stack_pointer) {
+  if (frame.address >= kUserEnd) return Error(EFAULT);
+  sched::MustStay stays;
+  return current_space().fault(frame.address, access, stack_pointer);
+}
+
 // Calls through the fixed page of old Linux, at which nothing is mapped: gettimeofday, time, getcpu.
 bool emulate_vsyscall(TrapFrame& frame) {
   if (frame.rip < kVsyscallStart || frame.rip >= kVsyscallEnd) return false;
@@ -129,7 +136,7 @@ bool handle_page_fault(TrapFrame& frame, mem::Access access, bool from_program) 
   if (sched::current()->owner == nullptr || !current_process().space) return false;
   Task& task = current_task();
   if (from_program && access == mem::Access::execute && emulate_vsyscall(frame)) return true;
-  auto result = frame.address < kUserEnd ? current_space().fault(frame.address, access, task.thread->frame()->rsp) : Result<void>(Error(EFAULT));
+  auto result = serve_page_fault(frame, access, task.thread->frame()->rsp);
   ++task.minor_faults;
   if (result.ok()) return true;
   if (result.error().code() == ENOMEM) out_of_memory();

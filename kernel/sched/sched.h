@@ -86,6 +86,14 @@ void init_vector_state();  // as after execve
 void prepare_to_block();
 Wake block(u64 deadline_ns, Interruptible interruptible);
 void wake(Thread* thread);
+// While one lives nobody else may run, which is asserted: somebody further out holds pointers that would not survive that. One at a time.
+class MustStay {
+ public:
+  MustStay();
+  ~MustStay();
+  MustStay(const MustStay&) = delete;
+  MustStay& operator=(const MustStay&) = delete;
+};
 
 // Something that wants to hear from a WaitQueue: a sleeping thread, an epoll item.
 struct WaiterTag;

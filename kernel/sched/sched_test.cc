@@ -51,6 +51,24 @@ TEST_F(SchedTest, threads_take_turns) {
   EXPECT_EQ(trace, "abcabcabc");
 }
 
+TEST_F(SchedTest, who_must_stay_neither_blocks_nor_yields) {
+  auto try_it = [&](void (*forbidden)()) {
+    spawn([forbidden] {
+      MustStay stays;
+      forbidden();
+    });
+    spawn([] {});
+    run_until_quiet();
+  };
+  EXPECT_DEATH(try_it([] { yield(); }), "must_stay");
+  EXPECT_DEATH(try_it([] { (void)WaitQueue().wait(time::monotonic_ns() + 1000); }), "must_stay");
+  spawn([] {
+    { MustStay stays; }
+    yield();
+  });
+  run_until_quiet();
+}
+
 TEST_F(SchedTest, sleep_ends_at_its_deadline) {
   Wake reason{};
   u64 woke_ns = 0;

@@ -170,6 +170,7 @@ void Scheduler::switch_to(Thread& next) {
 }
 
 void Scheduler::switch_to_next() {
+  HUSK_ASSERT(!must_stay);
   Thread* next = ready.pop_front();
   // Others that became ready while nobody ran have no slice to wait for yet.
   if (!ready.empty() && !slice.armed()) slice.arm(time::monotonic_ns() + kSliceNs);
@@ -193,6 +194,9 @@ void Scheduler::make_ready(Thread& thread) {
   }
   if (cpu.current != &idle && !slice.armed()) slice.arm(time::monotonic_ns() + kSliceNs);
 }
+
+MustStay::MustStay() { scheduler().must_stay = true; }
+MustStay::~MustStay() { scheduler().must_stay = false; }
 
 void yield() {
   Scheduler& s = scheduler();

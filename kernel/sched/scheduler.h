@@ -79,7 +79,8 @@ struct Scheduler {
   Thread* departed = nullptr;             // has exited; its stack is given back by finish_switch()
   Thread* program_state_owner = nullptr;  // whose vector state and FS base are in the registers
   u32 space = 0;
-  bool in_event = false;  // what becomes ready now goes first
+  bool in_event = false;   // what becomes ready now goes first
+  bool must_stay = false;  // MustStay
   u64 idle_stack_limit;
   IdlePolling idle_polling;
   u64 switched_at_ticks;
