@@ -34,6 +34,12 @@ void Connection::start_windows() {
 }
 
 void Connection::start_syn_sent(const Lower::Route& route, u64 now_ns) {
+  // What an earlier connection of this socket has left and the handshake does not settle anew.
+  receive_.has_fin = false;
+  round_trip_ = {};
+  window_ = {};
+  mode_ = Mode::open;
+  ack_pending_ = ack_now_ = false;
   apply_route(route);
   start_windows();
   send_.iss = engine_.secrets.initial_sequence(flow, now_ns);
@@ -50,7 +56,9 @@ void Connection::start_syn_sent(const Lower::Route& route, u64 now_ns) {
   connecting_ = true;
   last_received_ns_ = now_ns;
   engine_.flows.insert(*this);
-  ref();
+  // An earlier end that was not reaped yet (Engine::let_go): its reference becomes the table's again.
+  if (ListNode<ReadyTag>::is_linked()) ListNode<ReadyTag>::unlink();
+  else ref();
   anchored_ = true;
   ++engine_.counters.active_opens;
   timed_ = send_.iss + 1;

@@ -213,6 +213,37 @@ TEST_F(TcpSockets, a_refused_connect_may_be_tried_again) {
   EXPECT_EQ(t.socket->connect(t.remote).error().code(), EINPROGRESS);
   t.lower.sent.clear();
 }
+TEST_F(TcpSockets, connect_and_shutdown_again_and_again_between_two_runs) {
+  auto socket = plain();
+  auto to = Endpoint{IpAddress::v4(10, 0, 0, 3), 9};
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(socket->connect(to).error().code(), EINPROGRESS);
+    EXPECT_TRUE(socket->shutdown(2).ok());
+    EXPECT_EQ(socket->connect(to).error().code(), ECONNABORTED);  // what became of the last one
+  }
+  EXPECT_EQ(socket->connect(to).error().code(), EINPROGRESS);
+  t.tcp->run();  // must not let go of what is connecting
+  EXPECT_EQ(socket->state(), State::syn_sent);
+  u64 before = t.tcp->statistics().sockets;
+  socket->close();
+  t.lower.sent.clear();
+  t.sockets.clear();
+  socket = nullptr;
+  t.tcp->run();
+  EXPECT_EQ(t.tcp->statistics().sockets, before - 1);
+}
+TEST_F(TcpSockets, a_second_connection_knows_nothing_of_the_first) {
+  t.open_active("mss 1460 sackok");
+  t.run("send 100\nout: A\nin: FA seq 1 ack 101\ndrain\nin: R seq 2\nstate CLOSED\nrecv eof");
+  (void)t.socket->take_error();
+  while (t.socket->connect(t.remote).error().code() != EINPROGRESS) ASSERT_EQ(t.socket->state(), State::closed);
+  t.local = t.socket->local();
+  t.own_first_known = false;
+  t.sent_bytes = t.read_bytes = 0;
+  t.peer_first = tcp::SeqNum{900'000};
+  t.run("out: S seq 0\nin: SA seq 0 ack 1 win 65535 mss 1460\nout: A seq 1 ack 1\nstate ESTABLISHED\nevents OUT\nrecv EAGAIN");
+  t.run("in: A seq 1 ack 1 len 10\nout: A seq 1 ack 11\nrecv 10\nin: FA seq 11 ack 1\nout: A ack 12\nrecv eof\nstate CLOSE_WAIT");
+}
 TEST_F(TcpSockets, rfc6056_3_3_4_ports_differ_and_are_in_the_range) {
   std::map<u16, int> ports;
   for (int i = 0; i < 200; ++i) {
