@@ -132,7 +132,7 @@ void Connection::maybe_duplicate(const Segment& segment, bool window_changed, u3
 void Connection::fin_acknowledged() {
   if (state_ == State::fin_wait_1) {
     state_ = State::fin_wait_2;
-    if (orphan_) deadlines_.keep = last_received_ns_ + TimeWaits::kTime;
+    if (orphan_) deadlines_.keep = engine_.lower.now_ns() + TimeWaits::kTime;
   } else if (state_ == State::closing) {
     enter_time_wait();
   } else if (state_ == State::last_ack) {

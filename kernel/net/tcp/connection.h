@@ -130,8 +130,8 @@ class Connection final : public Socket, public FlowEntry, public Binding, public
   bool check_sequence(Incoming& in);
   bool check_timestamps(Incoming& in);
   void trim_to_window(Incoming& in);
-  bool check_reset(const Segment& segment);
-  bool check_syn(const Segment& segment);
+  bool check_reset(const Incoming& in);
+  bool check_syn(const Incoming& in);
   void process_text(Incoming& in);
   bool has_memory_for(const packet::Packet& payload, bool in_order) const;
   void receive_in_order(PacketPtr payload, u32 pieces);

@@ -17,15 +17,15 @@ constexpr u64 kPawsLimit = u64{24} * 86400 * 1'000'000'000;  // RFC 7323 §5.5
 
 void Connection::input(const Segment& segment, PacketPtr payload, u32 pieces) {
   u64 now = engine_.lower.now_ns();
-  last_received_ns_ = now;
   segments_in_ += pieces;
   if (input_predicted(segment, payload, pieces, now)) return;
   if (state_ == State::syn_sent) return input_syn_sent(segment, std::move(payload));
   Incoming in{segment, std::move(payload), pieces, now};
-  if (!check_sequence(in) || !check_reset(in.segment) || !check_syn(in.segment)) return;
+  if (!check_sequence(in) || !check_reset(in) || !check_syn(in)) return;
   if (!in.segment.has(kAck)) return;
   note_timestamp(in.segment, now);
   if (!process_ack(in.segment, now)) return;
+  last_received_ns_ = now;  // only now: what anybody can forge is no sign of the peer's life
   // Sixth step, urgent data. DEVIATES: they are ordinary data, in their place (RFC 6093 advises programs against more).
   if (in.segment.length() > 0) process_text(in);
   if (state_ == State::closed) return;
@@ -45,6 +45,7 @@ bool Connection::input_predicted(const Segment& segment, PacketPtr& payload, u32
     if (static_cast<i32>(segment.timestamp_value - receive_.timestamp_recent) < 0) return false;
     note_timestamp(segment, now_ns);
   }
+  last_received_ns_ = now_ns;
   update_send_window(segment);
   if (segment.ack != send_.una) acknowledged(segment, now_ns);
   if (segment.payload_size > 0) receive_in_order(std::move(payload), pieces);
@@ -122,10 +123,10 @@ void Connection::trim_to_window(Incoming& in) {
 }
 
 // Second step, RFC 5961 §3.2: only a reset that is exactly the next is believed.
-bool Connection::check_reset(const Segment& segment) {
-  if (!segment.has(kRst)) return true;
-  if (segment.seq != receive_.nxt) {
-    challenge(last_received_ns_);
+bool Connection::check_reset(const Incoming& in) {
+  if (!in.segment.has(kRst)) return true;
+  if (in.segment.seq != receive_.nxt) {
+    challenge(in.now_ns);
     return false;
   }
   if (state_ == State::established || state_ == State::close_wait) ++engine_.counters.estab_resets;
@@ -135,9 +136,9 @@ bool Connection::check_reset(const Segment& segment) {
 }
 
 // Fourth step, RFC 5961 §4.2.
-bool Connection::check_syn(const Segment& segment) {
-  if (!segment.has(kSyn)) return true;
-  challenge(last_received_ns_);
+bool Connection::check_syn(const Incoming& in) {
+  if (!in.segment.has(kSyn)) return true;
+  challenge(in.now_ns);
   return false;
 }
 

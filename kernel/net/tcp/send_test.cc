@@ -190,6 +190,13 @@ TEST_F(TcpSend, rfc9293_3_8_4_keep_alive) {
       "advance 60s\nout: A seq 0 len 0\nin: A seq 1 ack 1\nquiet\nadvance 59s\nquiet\nadvance 1s\nout: A seq 0\nadvance 10s\nout: A seq 0\nadvance "
       "10s\nout: A seq 0\nadvance 10s\nout: RA seq 1\nstate CLOSED\nerror ETIMEDOUT");
 }
+TEST_F(TcpSend, rfc9293_3_8_4_what_is_not_acceptable_is_no_sign_of_life) {
+  t.open_passive();
+  set([](Options& o) { o.keep_alive = true, o.keep_idle_s = 60, o.keep_interval_s = 10, o.keep_count = 3; });
+  t.run(
+      "advance 50s\nin: A seq 2000000 ack 1\ndrain\nin: A seq 1 ack 500000\ndrain\nin: R seq 77\ndrain\nin: S seq 9\ndrain\nadvance "
+      "9s\nquiet\nadvance 1s\nout: A seq 0 len 0");
+}
 TEST_F(TcpSend, without_keep_alive_an_idle_connection_has_no_deadline) {
   t.open_passive();
   t.run("send 10\nout: A\nin: A seq 1 ack 11\nadvance 1s");
