@@ -140,7 +140,10 @@ Result<void> StackState::put_route(const RouteEntry& entry) {
     if (have.origin != Origin::manual || wanted.origin == Origin::manual) have = wanted;
     return {};
   }
-  if (routes_.size() >= kRoutesMax) return Error(ENOBUFS);
+  size_t advertised = 0;
+  for (const RouteEntry& have : routes_) advertised += have.origin == Origin::advertised;
+  bool full = wanted.origin == Origin::advertised && advertised >= kAdvertisedRoutesMax;  // anybody on the link may advertise
+  if (full || routes_.size() >= kRoutesMax) return Error(ENOBUFS);
   return routes_.push_back(wanted);
 }
 

@@ -150,6 +150,9 @@ TEST_F(SlaacTest, prefixes_without_end_are_bounded) {
   EXPECT_LE(addresses().size(), 32u);
   Route routes[300];
   EXPECT_LE(stack->routes(routes), 256u);
+  for (u8 i = 0; i < 100; ++i) {  // routers leave room for others
+    EXPECT_TRUE(stack->add_route({IpAddress::v4(10, 1, i, 0), 24, true, kGateway, eth, 0}).ok());
+  }
 }
 
 // --- RFC 4861 §7 --------------------------------------------------------------------------------------------------------------------

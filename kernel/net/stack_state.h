@@ -199,7 +199,7 @@ class StackState final : public Stack, public tcp::Lower {
   void timer_changed() { timers_dirty_ = true; }  // a deadline of DHCP, SLAAC or a lifetime is another one
 
  private:
-  static constexpr u32 kDestinations = 128, kPathMtus = 32, kIdentifications = 64, kRoutesMax = 256, kAddressesMax = 32;
+  static constexpr u32 kDestinations = 128, kPathMtus = 32, kIdentifications = 64, kRoutesMax = 256, kAdvertisedRoutesMax = 64, kAddressesMax = 32;
   static constexpr u32 kBudget = 64;  // packets of one interface in one run()
   struct PathMtu {
     IpAddress remote;
