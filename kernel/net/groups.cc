@@ -52,8 +52,11 @@ void StackState::mld_input(const Received& received, std::span<const u8> message
   answer_query(received.interface, IpAddress::v6(&message[8]), Family::v6);
 }
 
-// group any: about all of them.
+// group any: about all of them; routers ask so every few seconds at most (RFC 2236 §8.6).
 void StackState::answer_query(Interface& interface, const IpAddress& group, Family family) {
+  u64& asked_ns = interface.asked_ns[family == Family::v4];
+  if (group.is_any() ? asked_ns != 0 && coarse_now_ns_ - asked_ns < kSecond : !query_limit_.allow(coarse_now_ns_)) return;
+  if (group.is_any()) asked_ns = coarse_now_ns_;
   for (const Group& have : interface.groups) {
     if (have.address.is_v4() != (family == Family::v4)) continue;
     if (group.is_any() || have.address == group) report_group(interface, have.address, Membership::joined);

@@ -25,6 +25,7 @@ struct Interface {
   bool ethernet, loopback;
   Vec<InterfaceAddress> addresses;
   Vec<Group> groups;
+  u64 asked_ns[2] = {};    // the last query about all groups: MLD's, IGMP's
   Owned<DhcpClient> dhcp;  // null: not configured automatically
   Owned<Slaac> slaac;      // null: no IPv6 on it
   packet::PacketList backlog;

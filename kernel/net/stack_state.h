@@ -242,7 +242,7 @@ class StackState final : public Stack, public tcp::Lower {
   bool timers_dirty_ = false, moved_ = false;
   u32 generation_ = 1;
   Statistics statistics_{};
-  RateLimit icmp_limit_;
+  RateLimit icmp_limit_, query_limit_;
   Neighbours neighbours_;
   Reassembly reassembly_;
   udp::Table udp_;

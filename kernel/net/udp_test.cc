@@ -351,6 +351,30 @@ TEST_F(UdpTest, rfc1191_path_mtu_of_datagrams) {
   EXPECT_EQ(take_ip().size(), 1428u);
 }
 
+TEST_F(UdpTest, rfc2236_3_queries_are_answered_within_a_limit) {
+  auto socket = open({any, 7});
+  for (u8 i = 0; i < 10; ++i) ASSERT_TRUE(socket->join(IpAddress::v4(239, 1, 2, i), eth).ok());
+  run();
+  device.sent.clear();
+  auto query = [&](const IpAddress& group) {
+    Bytes message = {0x11, 100, 0, 0, group.bytes[12], group.bytes[13], group.bytes[14], group.bytes[15]};
+    wire::store_be16(&message[2], wire::checksum_of(message));
+    IpAddress all = IpAddress::v4(224, 0, 0, 1);
+    inject(ethernet(wire::kEtherTypeIpv4, ip4(kPeer, all, 2, message), reinterpret_cast<const u8*>("\x01\0\x5e\0\0\x01")));
+  };
+  for (int i = 0; i < 500; ++i) query(IpAddress::v4(0, 0, 0, 0));
+  EXPECT_EQ(device.sent.size(), 10u);
+  device.sent.clear();
+  for (int i = 0; i < 500; ++i) query(IpAddress::v4(239, 1, 2, 3));
+  EXPECT_GE(device.sent.size(), 10u);
+  EXPECT_LE(device.sent.size(), 60u);
+  device.sent.clear();
+  pass(2 * kSecond);
+  device.sent.clear();
+  query(IpAddress::v4(0, 0, 0, 0));
+  EXPECT_EQ(device.sent.size(), 10u);
+}
+
 TEST_F(UdpTest, the_device_fills_in_checksums_if_it_can) {
   device.properties_.checksum = true;
   auto socket = open({any, 7});
