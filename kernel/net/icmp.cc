@@ -83,13 +83,14 @@ void StackState::icmp_input(const Received& received, PacketPtr packet) {
 
 void StackState::quoted_error(Interface& interface, std::span<const u8> quoted, Family family, int error, u16 mtu) {
   IpAddress source, remote;
-  u32 at, size;
+  u32 at, size, token;
   u8 protocol;
   if (family == Family::v4) {
     auto inner = wire::Ipv4::parse(quoted, 65535);
     if (!inner || inner->fragment_offset() != 0) return;
     source = IpAddress::v4(inner->header->source), remote = IpAddress::v4(inner->header->destination);
     at = inner->header_size, protocol = inner->header->protocol, size = inner->header->total_size;
+    token = inner->header->identification;
   } else {
     auto inner = wire::Ipv6::parse(quoted, 65535 + 40);
     if (!inner) return;
@@ -98,6 +99,7 @@ void StackState::quoted_error(Interface& interface, std::span<const u8> quoted, 
     if (walk.end != wire::Ipv6Walk::End::upper && !first) return;
     source = IpAddress::v6(inner->header->source), remote = IpAddress::v6(inner->header->destination);
     at = walk.offset + (first ? 8u : 0u), protocol = walk.protocol, size = inner->payload_size + 40;
+    token = inner->header->version_class_flow;
   }
   if (error == 0 || quoted.size() < at + 8 || !is_local(source) || source.is_any()) return;
   if (error == EMSGSIZE && mtu >= size) return;  // it did fit
@@ -109,6 +111,8 @@ void StackState::quoted_error(Interface& interface, std::span<const u8> quoted, 
   if (protocol != wire::kProtocolUdp) return;
   udp::SocketState* socket = udp_.find(udp::Kind::udp, peer, {source, local.port, interface.index});
   if (socket == nullptr) return;
+  // RFC 5927 §7: of TCP the sequence number is proof enough; of datagrams ports and sizes can be guessed.
+  if (error == EMSGSIZE && !knows_token(remote, interface.index, token)) return;
   if (error == EMSGSIZE) path_mtu_learnt(remote, mtu);
   if (is_hard(error)) socket->set_error(error);
 }

@@ -104,17 +104,17 @@ void StackState::deliver(const Received& received, PacketPtr packet) {
   }
 }
 
-bool StackState::push_ip(const Destination& to, const IpAddress& source, const IpFields& fields, u16 identification, u16 fragment, Packet& packet) {
+bool StackState::push_ip(const Destination& to, const IpAddress& source, const IpFields& fields, u32 label, u16 fragment, Packet& packet) {
   bool v4 = to.remote.is_v4();
   u32 payload = packet.size(), header_size = v4 ? kHeaderSize : sizeof(wire::Ipv6Header);
   auto room = packet.push_front(header_size);
   if (!room.ok()) return false;
-  size_t built =
-      v4 ? wire::build_ipv4(
-               {*room, header_size},
-               {fields.traffic_class, fields.hop_limit, fields.protocol, identification, fragment, source.v4_bytes(), to.remote.v4_bytes()}, payload)
-         : wire::build_ipv6({*room, header_size}, {fields.traffic_class, fields.hop_limit, fields.protocol, 0, source.bytes, to.remote.bytes},
-                            payload);
+  size_t built = v4 ? wire::build_ipv4({*room, header_size},
+                                       {fields.traffic_class, fields.hop_limit, fields.protocol, static_cast<u16>(label), fragment, source.v4_bytes(),
+                                        to.remote.v4_bytes()},
+                                       payload)
+                    : wire::build_ipv6({*room, header_size},
+                                       {fields.traffic_class, fields.hop_limit, fields.protocol, label, source.bytes, to.remote.bytes}, payload);
   if (built == 0) return false;  // longer than a header can say
   if (packet.checksum == Checksum::partial) packet.checksum_start = static_cast<u16>(packet.checksum_start + header_size);
   if (packet.segment_size != 0) packet.header_size = static_cast<u16>(packet.header_size + header_size);
@@ -125,8 +125,8 @@ bool StackState::push_ip(const Destination& to, const IpAddress& source, const I
 Result<void> StackState::send_ip(Destination& to, const IpAddress& source, const IpFields& fields, PacketPtr packet) {
   u32 header_size = to.remote.is_v4() ? kHeaderSize : sizeof(wire::Ipv6Header);
   if (packet->size() + header_size > to.path_mtu) return fragment(to, source, fields, std::move(packet));
-  // An atomic datagram's identification says nothing (RFC 6864 §4.1).
-  if (!push_ip(to, source, fields, 0, wire::kIpv4DontFragment, *packet)) {
+  // An atomic datagram's identification may be anything (RFC 6864 §4.1).
+  if (!push_ip(to, source, fields, to.token, wire::kIpv4DontFragment, *packet)) {
     ++statistics_.out_discards;
     return Error(ENOBUFS);
   }
@@ -175,7 +175,7 @@ Result<void> StackState::fragment(Destination& to, const IpAddress& source, cons
       u8* room = TRY(part->push_front(sizeof(wire::Ipv6FragmentHeader)));
       *reinterpret_cast<wire::Ipv6FragmentHeader*>(room) = {fields.protocol, 0, static_cast<u16>(offset | (more ? 1 : 0)), identification};
     }
-    if (!push_ip(to, source, part_fields, static_cast<u16>(identification), field, *part)) return Error(ENOBUFS);
+    if (!push_ip(to, source, part_fields, v4 ? identification : to.token, field, *part)) return Error(ENOBUFS);
     ++statistics_.fragments_created;
     send_link(to, std::move(part));
   }

@@ -40,17 +40,31 @@ bool same_route(const Route& a, const Route& b) {
 
 }  // namespace
 
+[[gnu::noinline]] Destination& StackState::destination_line(const IpAddress& remote, u32 scope) {
+  u64 hash = (remote.word(8) ^ remote.word(0) ^ hash_secret_ ^ scope) * 0x9e3779b97f4a7c15;
+  static_assert(kDestinations == 1u << 7);
+  return destinations_[hash >> 57];
+}
+
+bool StackState::knows_token(const IpAddress& remote, u32 interface, u32 quoted) {
+  u32 mask = remote.is_v4() ? 0xffff : 0xfffff;
+  for (u32 scope : {u32{0}, interface}) {
+    const Destination& line = destination_line(remote, scope);
+    if (line.remote == remote && line.token != 0 && ((line.token ^ quoted) & mask) == 0) return true;
+  }
+  return false;
+}
+
 // Every packet out passes here.
 Result<Destination*> StackState::destination(const IpAddress& remote, u32 scope) {
-  u64 hash = (remote.word(8) ^ remote.word(0) ^ hash_secret_ ^ scope) * 0x9e3779b97f4a7c15;
-  Destination& line = destinations_[hash >> 57];
-  static_assert(kDestinations == 1u << 7);
+  Destination& line = destination_line(remote, scope);
   if (line.generation == generation_ && line.remote == remote && line.scope == scope) return &line;
   Destination fresh;
   fresh.remote = remote;
   fresh.scope = scope;
   TRY(resolve(fresh));
   fresh.generation = generation_;
+  fresh.token = line.remote == remote && line.token != 0 ? line.token : random_u32() | 1;
   line = fresh;
   return &line;
 }

@@ -46,6 +46,8 @@ struct Destination {
   IpAddress source, next_hop;
   u16 path_mtu = 0;
   Reach reach = Reach::unicast;
+  // Random, in each datagram to there (identification, flow label): who has not seen one cannot quote it.
+  u32 token = 0;
   NeighbourEntry* neighbour = nullptr;  // of next_hop; null: not looked up yet
 };
 
@@ -143,9 +145,11 @@ class StackState final : public Stack, public tcp::Lower {
   void deliver(const Received& received, packet::PacketPtr packet);
   // Adds the IP header, and fragments if need be. packet: the upper layer's message with its checksum in place (or partial).
   Result<void> send_ip(Destination& to, const IpAddress& source, const IpFields& fields, packet::PacketPtr packet);
-  // Adds the IP header in front of what has its checksum_start relative to the upper layer. False: no memory.
-  bool push_ip(const Destination& to, const IpAddress& source, const IpFields& fields, u16 identification, u16 fragment, packet::Packet& packet);
+  // Adds the IP header in front of what has its checksum_start relative to the upper layer. label: identification or flow label. False: no memory.
+  bool push_ip(const Destination& to, const IpAddress& source, const IpFields& fields, u32 label, u16 fragment, packet::Packet& packet);
   Result<Destination*> destination(const IpAddress& remote, u32 scope);
+  Destination& destination_line(const IpAddress& remote, u32 scope);     // its place in the cache
+  bool knows_token(const IpAddress& remote, u32 interface, u32 quoted);  // was it in our datagrams to there?
   void forget_destinations() { ++generation_; }
   Interface* interface_at(u32 index) const { return index == 0 || index > interfaces_.size() ? nullptr : interfaces_[index - 1].get(); }
   Interface* interface_of(const IpAddress& address) const;  // that has it; null: none

@@ -38,7 +38,9 @@ TEST_F(UdpTest, rfc768_a_datagram_goes_both_ways) {
   EXPECT_EQ(got.about.hop_limit, 64);
   ASSERT_TRUE(send(*socket, text("pong"), &got.about.from).ok());
   run();
-  EXPECT_EQ(take_ip(), ip4(kOurs, kPeer, 17, udp_message(kOurs, 7, kPeer, 9, text("pong")), 0x4000, 0));
+  Bytes sent = take_ip();
+  ASSERT_GE(sent.size(), 20u);
+  EXPECT_EQ(sent, ip4(kOurs, kPeer, 17, udp_message(kOurs, 7, kPeer, 9, text("pong")), 0x4000, wire::load_be16(&sent[4])));
 }
 
 TEST_F(UdpTest, rfc768_checksum_is_verified_unless_absent_or_vouched_for) {
@@ -351,6 +353,43 @@ TEST_F(UdpTest, rfc1191_path_mtu_of_datagrams) {
   EXPECT_EQ(take_ip().size(), 1428u);
 }
 
+TEST_F(UdpTest, rfc5927_7_path_mtu_from_one_who_has_not_seen_the_datagram) {
+  auto socket = open({any, 7});
+  ASSERT_TRUE(socket->connect({kPeer, 9}).ok());
+  ASSERT_TRUE(send(*socket, pattern(1400)).ok());
+  run();
+  Bytes sent = take_ip();
+  for (u16 other : {u16{0}, u16{1}}) {  // ports and length may be guessed
+    Bytes forged = sent;
+    wire::store_be16(&forged[4], static_cast<u16>(wire::load_be16(&forged[4]) + 1 + other));
+    inject(frame_of(ip4(kGateway, kOurs, 1, icmp4(wire::kIcmpUnreachable, wire::kIcmpFragmentationNeeded, 0, 600, forged))));
+  }
+  EXPECT_EQ(socket->take_error(), 0);
+  ASSERT_TRUE(send(*socket, pattern(1400)).ok());
+  run();
+  EXPECT_EQ(take_ip().size(), 1428u);
+}
+
+TEST_F(UdpTest, rfc8201_4_path_mtu_of_ipv6_datagrams) {
+  auto socket = open({IpAddress{}, 7}, Family::v6);
+  ASSERT_TRUE(socket->connect({kPeer6, 9}).ok());
+  ASSERT_TRUE(send(*socket, pattern(1400)).ok());
+  run();
+  Bytes sent = take_ip(), forged = sent;
+  ASSERT_EQ(sent.size(), 1448u);
+  forged[3] ^= 1;  // flow label
+  auto too_big = [&](const Bytes& quoted) {
+    inject(frame_of(ip6(kPeer6, kOurs6, 58, icmp6(kPeer6, kOurs6, wire::kIcmpv6PacketTooBig, 0, 1300, Bytes(quoted.begin(), quoted.begin() + 100)))));
+  };
+  too_big(forged);
+  EXPECT_EQ(socket->take_error(), 0);
+  too_big(sent);
+  EXPECT_EQ(socket->take_error(), EMSGSIZE);
+  ASSERT_TRUE(send(*socket, pattern(1400)).ok());
+  run();
+  EXPECT_LE(take_ip().size(), 1300u);
+}
+
 TEST_F(UdpTest, rfc2236_3_queries_are_answered_within_a_limit) {
   auto socket = open({any, 7});
   for (u8 i = 0; i < 10; ++i) ASSERT_TRUE(socket->join(IpAddress::v4(239, 1, 2, i), eth).ok());
@@ -390,7 +429,7 @@ TEST_F(UdpTest, the_device_fills_in_checksums_if_it_can) {
   wire::Checksum sum;
   sum.add({bytes.data() + 20, bytes.size() - 20});
   wire::store_be16(&bytes[26], sum.finish());
-  EXPECT_EQ(bytes, ip4(kOurs, kPeer, 17, udp_message(kOurs, 7, kPeer, 9, text("xyz")), 0x4000, 0));
+  EXPECT_EQ(bytes, ip4(kOurs, kPeer, 17, udp_message(kOurs, 7, kPeer, 9, text("xyz")), 0x4000, wire::load_be16(&bytes[4])));
 }
 
 TEST_F(UdpTest, ping_sockets_get_the_answers_to_their_requests) {
