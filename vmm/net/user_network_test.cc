@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <signal.h>
@@ -13,6 +14,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <filesystem>
 #include <fstream>
 #include <functional>
 #include <future>
@@ -384,6 +386,28 @@ TEST(UserNetwork, name_server_of_the_host_is_still_known_in_the_jail) {
     if (get16(*frame, 12) == 0x0806 && get16(*frame, 20) == 2) break;
   }
   EXPECT_FALSE(guest.process_is_gone(100));
+}
+
+TEST(UserNetwork, nothing_can_be_read_from_the_terminal) {
+  int terminal = posix_openpt(O_RDWR | O_NOCTTY);
+  ASSERT_TRUE(terminal >= 0 && grantpt(terminal) == 0 && unlockpt(terminal) == 0);
+  int line = open(ptsname(terminal), O_RDWR | O_NOCTTY), kept = dup(STDERR_FILENO);
+  ASSERT_GE(line, 0);
+  dup2(line, STDERR_FILENO);
+  auto guest = std::make_unique<Guest>(UserNetworkOptions{.ports = {{"127.0.0.1", 0, 80, false}}});
+  dup2(kept, STDERR_FILENO);
+  std::string process = "/proc/" + std::to_string(guest->network->process());
+  auto target = [&](int fd) { return std::filesystem::read_symlink(process + "/fd/" + std::to_string(fd)).string(); };
+  EXPECT_EQ(target(1), "/dev/null");
+  EXPECT_EQ(target(2), ptsname(terminal));
+  for (int fd : {1, 2}) {
+    std::ifstream info(process + "/fdinfo/" + std::to_string(fd));
+    std::string word, flags;
+    while (info >> word && word != "flags:") continue;
+    info >> flags;
+    EXPECT_EQ(std::stoul(flags, nullptr, 8) & O_ACCMODE, static_cast<unsigned long>(O_WRONLY)) << fd;
+  }
+  for (int fd : {terminal, line, kept}) close(fd);
 }
 
 TEST(UserNetwork, process_ends_with_the_monitors_end_of_the_pair) {

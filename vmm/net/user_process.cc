@@ -2,11 +2,13 @@
 #include "vmm/net/user_process.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "vmm/monitor_error.h"
@@ -19,13 +21,24 @@ namespace {
 
 constexpr int kPair = STDIN_FILENO;
 
+// Messages go out, and nothing comes in: a terminal's descriptor is often open for both. A socket cannot be opened again and stays as it is.
+void take_outputs() {
+  int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+  dup2(null, STDOUT_FILENO);
+  struct stat error {};
+  int flags = fcntl(STDERR_FILENO, F_GETFL);
+  if (flags >= 0 && ((flags & O_ACCMODE) == O_WRONLY || (fstat(STDERR_FILENO, &error) == 0 && S_ISSOCK(error.st_mode)))) return;
+  int again = open("/proc/self/fd/2", O_WRONLY | O_APPEND | O_NOCTTY | O_CLOEXEC);
+  dup2(again >= 0 ? again : null, STDERR_FILENO);
+}
+
 // Holds nothing of the monitor's but the pair and stderr: somebody may wait for the end of what it has open.
 void become_separate(int pair, pid_t parent) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getppid() != parent) _exit(0);
   prctl(PR_SET_NAME, "husk-net");
   dup2(pair, kPair);
-  dup2(STDERR_FILENO, STDOUT_FILENO);
+  take_outputs();
   close_range(STDERR_FILENO + 1, ~0u, 0);
   // The terminal's signals are for the machine; what the processor raises is ours.
   sigset_t blocked;
