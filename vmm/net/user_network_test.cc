@@ -267,8 +267,10 @@ TEST(UserNetwork, guest_reaches_the_hosts_loopback_only_when_told_so) {
     Guest closed, with_udp({.ports = {{"127.0.0.1", 0, 53, true}}});
     with_udp.send(make({ip4(kUserGuest4), ip4(address), 4000, listener.port, 100, 0, kSyn, ""}));
     closed.send(make({ip4(kUserGuest4), ip4(address), 4000, listener.port, 100, 0, kSyn, ""}));
-    auto refused = closed.receive(100);
-    EXPECT_TRUE(!refused || !parse_tcp(*refused) || (parse_tcp(*refused)->flags & kRst) != 0) << address;
+    auto reply = closed.receive(100);
+    // The last but one is nobody's here, so that NAT asks the host's network for it: there somebody may answer.
+    bool outside = address == std::string_view("10.0.2.77");
+    EXPECT_TRUE(outside || !reply || !parse_tcp(*reply) || (parse_tcp(*reply)->flags & kRst) != 0) << address;
     EXPECT_FALSE(listener.has_client(20)) << address;
   }
 }
