@@ -1,10 +1,9 @@
-// System calls and OpenSSL behind image/file.h.
+// System calls and SHA-256 behind image/file.h.
 #include "image/file.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <openssl/evp.h>
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/mman.h>
@@ -85,13 +84,7 @@ TemporaryDirectory::~TemporaryDirectory() {
   std::filesystem::remove_all(path_, ignored);
 }
 
-Sha256::Sha256() : context_(EVP_MD_CTX_new()) {
-  if (!context_ || EVP_DigestInit_ex(static_cast<EVP_MD_CTX*>(context_), EVP_sha256(), nullptr) != 1) {
-    throw Error("OpenSSL offers no SHA-256");
-  }
-}
-Sha256::~Sha256() { EVP_MD_CTX_free(static_cast<EVP_MD_CTX*>(context_)); }
-void Sha256::add(Bytes bytes) { EVP_DigestUpdate(static_cast<EVP_MD_CTX*>(context_), bytes.data(), bytes.size()); }
+void Sha256::add(Bytes bytes) { sha256_update(&context_, bytes.size(), bytes.data()); }
 void Sha256::add_number(u64 value) { add({reinterpret_cast<const u8*>(&value), sizeof(value)}); }
 void Sha256::add_text(std::string_view text) {
   add_number(text.size());
@@ -99,7 +92,7 @@ void Sha256::add_text(std::string_view text) {
 }
 Digest Sha256::finish() {
   Digest digest;
-  EVP_DigestFinal_ex(static_cast<EVP_MD_CTX*>(context_), digest.data(), nullptr);
+  sha256_digest(&context_, digest.size(), digest.data());
   return digest;
 }
 

@@ -4,6 +4,7 @@
 // Everything here is for one thread at a time; nothing is global.
 #pragma once
 
+#include <nettle/sha2.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -112,16 +113,14 @@ using Digest = std::array<u8, 32>;
 // SHA-256, fed in pieces. Integers and strings are fed with their length, so that no two inputs run together.
 class Sha256 {
  public:
-  Sha256();
-  Sha256(const Sha256&) = delete;
-  ~Sha256();
+  Sha256() { sha256_init(&context_); }
   void add(Bytes bytes);
   void add_text(std::string_view text);
   void add_number(u64 value);
   Digest finish();
 
  private:
-  void* context_;
+  sha256_ctx context_;
 };
 
 Digest sha256(Bytes bytes);
