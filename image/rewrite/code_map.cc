@@ -53,9 +53,7 @@ std::optional<ZydisDecodedInstruction> decode_at(const ElfView& elf, u64 address
   for (u64 size = ZYDIS_MAX_INSTRUCTION_LENGTH; size > 0; --size) {  // fewer bytes at the end of a segment
     auto code = elf.at_address(address, size);
     if (!code) continue;
-    ZydisDecodedInstruction decoded;
-    if (ZYAN_FAILED(ZydisDecoderDecodeInstruction(&CodeMap::decoder(), nullptr, code->data(), code->size(), &decoded))) return std::nullopt;
-    return decoded;
+    return decode_instruction(*code);
   }
   return std::nullopt;
 }
@@ -112,15 +110,6 @@ bool TargetSet::any(u64 start, u64 end) const {
     if (contains(address)) return true;
   }
   return false;
-}
-
-const ZydisDecoder& CodeMap::decoder() {
-  static const ZydisDecoder decoder = [] {
-    ZydisDecoder made;
-    ZydisDecoderInit(&made, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
-    return made;
-  }();
-  return decoder;
 }
 
 CodeMap::CodeMap(const ElfView& elf) : elf_(elf), unwind_(read_unwind_table(elf)), targets_(elf) {
@@ -231,11 +220,12 @@ DecodedFunction CodeMap::decode_new(const Function& function) {
   std::vector<u64> tables;
   bool indirect = false;
   for (u64 offset = 0; offset < code.size();) {
-    ZydisDecodedInstruction decoded;
-    if (ZYAN_FAILED(ZydisDecoderDecodeInstruction(&decoder(), nullptr, code.data() + offset, code.size() - offset, &decoded))) {
+    const auto found = decode_instruction(code.subspan(offset));
+    if (!found) {
       result.problem = "the function holds bytes that are no instructions";
       break;
     }
+    const ZydisDecodedInstruction& decoded = *found;
     Instruction instruction{function.start + offset, decoded.length, classify(decoded)};
     result.instructions.push_back(instruction);
     if (is_direct_branch(decoded)) targets_.add(instruction.end() + decoded.raw.imm[0].value.u);

@@ -6,14 +6,13 @@
 // doubt, an address counts as a target; the site then stays a trapping system call, which is slow but right.
 #pragma once
 
-#include <Zydis/Zydis.h>
-
 #include <map>
 #include <string>
 #include <vector>
 
 #include "image/elf/unwind.h"
 #include "image/elf/view.h"
+#include "image/rewrite/decoder.h"
 
 namespace husk::image {
 
@@ -73,8 +72,6 @@ class CodeMap {
   void add_short_jumps(u64 start, u64 end);
   // Adds what long jumps, LEA and words in data point at, as far as it lies in `interesting`.
   void scan_everything(const TargetSet& interesting);
-
-  static const ZydisDecoder& decoder();
 
  private:
   void add_functions(std::vector<Function> more);

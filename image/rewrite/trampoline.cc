@@ -12,14 +12,10 @@ constexpr u64 kJumpSize = 5;
 constexpr size_t kDisplacedMax = 4;  // instructions on each side
 
 bool writes_stack_pointer(Bytes code) {
-  ZydisDecodedInstruction decoded;
-  ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
-  if (ZYAN_FAILED(ZydisDecoderDecodeFull(&CodeMap::decoder(), code.data(), code.size(), &decoded, operands))) {
-    return true;
-  }
-  return std::any_of(operands, operands + decoded.operand_count, [](const ZydisDecodedOperand& operand) {
-    return operand.type == ZYDIS_OPERAND_TYPE_REGISTER && (operand.actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) &&
-           ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, operand.reg.value) == ZYDIS_REGISTER_RSP;
+  const auto decoded = decode_operands(code);
+  if (!decoded) return true;
+  return std::any_of(decoded->operands, decoded->operands + decoded->instruction.operand_count, [](const ZydisDecodedOperand& operand) {
+    return operand.type == ZYDIS_OPERAND_TYPE_REGISTER && (operand.actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) && is_part_of_rsp(operand.reg.value);
   });
 }
 
@@ -62,10 +58,9 @@ class Emitter {
 // Copies one instruction to where the emitter is; addresses relative to RIP are made to fit.
 void displace(const ElfView& elf, const Instruction& instruction, Emitter& out) {
   Bytes code = *elf.at_address(instruction.address, instruction.length);
-  ZydisDecodedInstruction decoded;
-  if (ZYAN_FAILED(ZydisDecoderDecodeInstruction(&CodeMap::decoder(), nullptr, code.data(), code.size(), &decoded))) {
-    throw Error("internal: an instruction cannot be decoded twice");
-  }
+  const auto found = decode_instruction(code);
+  if (!found) throw Error("internal: an instruction cannot be decoded twice");
+  const ZydisDecodedInstruction& decoded = *found;
   if (instruction.mnemonic_class == kBranch) {
     u64 target = instruction.end() + decoded.raw.imm[0].value.u;
     if (decoded.meta.category == ZYDIS_CATEGORY_COND_BR) {
