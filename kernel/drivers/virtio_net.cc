@@ -364,6 +364,7 @@ void VirtioNet::reclaim() {
     sent_bytes_ -= packet->size();
     --sent_count_;
   }
+  if (!refused_) transmit_->want_no_interrupt();  // it does not last for ever
   if (transmit_->broken()) check_queues();
 }
 

@@ -422,6 +422,18 @@ TEST_F(VirtioNetTest, full_queue_refuses_and_says_when_there_is_room_again) {
   EXPECT_TRUE(net->transmit(packet));
 }
 
+TEST_F(VirtioNetTest, virtio_2_7_7_sending_wants_no_interrupt_however_much_is_sent) {
+  start(kMergeable);
+  for (int i = 0; i < 70000; ++i) {
+    PacketPtr packet = make_packet(pattern(60));
+    ASSERT_TRUE(net->transmit(packet));
+    net->flush();
+    sent();
+    ASSERT_FALSE(interrupt_wanted(*tx)) << i;
+    finish_sent(1);
+  }
+}
+
 TEST_F(VirtioNetTest, what_was_sent_is_given_back_before_the_machine_sleeps_and_in_batches) {
   start(kMergeable);
   PacketPtr packet = make_packet(pattern(1000));

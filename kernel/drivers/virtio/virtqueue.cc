@@ -92,8 +92,8 @@ void Virtqueue::release_chain(u16 head) {
 }
 
 void Virtqueue::want_no_interrupt() {
-  // An index just passed is not passed again before 2^16 more entries.
-  if (event_index_) store(at<u16>(descriptor_table_size(size_) + used_event_offset(size_)), static_cast<u16>(seen_used_ - 1));
+  // Half of all indices away: not passed before 2^15 more entries, and no wish that the device may have met just now.
+  if (event_index_) store(at<u16>(descriptor_table_size(size_) + used_event_offset(size_)), static_cast<u16>(seen_used_ + 0x8000));
   else store(&available()->flags, kAvailableNoInterrupt);
 }
 

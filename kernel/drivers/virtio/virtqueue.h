@@ -49,7 +49,7 @@ class Virtqueue {
   // The next finished chain.
   bool take(UsedBuffer* used);
   bool has_used() const;
-  void want_no_interrupt();
+  void want_no_interrupt();  // for the next 2^15 chains
   // When `chains` more (at least 1) have been finished; without EVENT_IDX at each. Then has_used() must be looked at again.
   void want_interrupt(u16 chains = 1);
 
