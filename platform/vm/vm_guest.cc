@@ -78,13 +78,14 @@ void acknowledge_event() {
 }
 
 void halt() {
-  machine.known_deadline = machine.deadline;
   if (machine.kind == abi::MachineKind::monitor) {
+    // Parking heeds this deadline, and arms no timer for the program: that one is still the monitor's as it was told last.
     __atomic_store_n(&machine.page->timer_deadline, machine.deadline, __ATOMIC_SEQ_CST);
     if (__atomic_load_n(&machine.shared->interrupt_pending, __ATOMIC_SEQ_CST) == 0) store_register(abi::kMonitorPark, 1);
-    machine.known_deadline = 0;  // parking armed no timer: if something else ended it, program code would wait for an event for ever
+    __atomic_store_n(&machine.page->timer_deadline, machine.known_deadline, __ATOMIC_SEQ_CST);
     return;
   }
+  machine.known_deadline = machine.deadline;
   ignore_missing(run_nub_call({.op = abi::NubOp::arm_timer, .pa = machine.deadline}));
   ignore_missing(run_nub_call({.op = abi::NubOp::halt}));
 }
