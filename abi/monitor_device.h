@@ -57,6 +57,11 @@ struct MonitorPage {
   // What the kernel had to say before its consoles worked, without an end if it is full. Shown if the machine ends without a report.
   u64 early_text_size;
   char early_text[512];
+  // The kernel's word: it heeds the next field. Without it the monitor never serves a parked vCPU.
+  u32 parks_at_once;
+  // The monitor's word: while it is not 0, whoever parks has the monitor look for frames on the vCPU's own thread, and nobody else does: a guest without
+  // work parks at once, instead of polling for a while.
+  u32 serves_parked;
 };
 static_assert(sizeof(MonitorPage) <= kPageSize);
 

@@ -35,6 +35,13 @@ bool EventLoop::add(int fd, u32 epoll_events, Handler handler) {
   return true;
 }
 
+void EventLoop::change(int fd, u32 epoll_events) {
+  epoll_event event{};
+  event.events = epoll_events;
+  event.data.fd = fd;
+  epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, fd, &event);
+}
+
 void EventLoop::remove(int fd) {
   if (handlers_.erase(fd) != 0) epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
 }

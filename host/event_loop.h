@@ -21,6 +21,7 @@ class EventLoop {
   EventLoop();
   // False if this kind of file cannot be waited for (a regular file is always ready); the handler is then not kept.
   bool add(int fd, u32 epoll_events, Handler handler);
+  void change(int fd, u32 epoll_events);  // any thread
   void remove(int fd);
   // Called after each round of handlers; true asks for another round at once.
   void set_after_round(std::function<bool()> after_round) { after_round_ = std::move(after_round); }

@@ -21,6 +21,7 @@ u64 ticks();                         // TSC
 void arm_timer(u64 deadline_ticks);  // an event upcall at that time; 0 switches it off; only noted until one of these two:
 void before_program();               // on the way back to the program when kWorkPlatform is raised: tells the machine
 void acknowledge_event();            // clears interrupt_pending; before the event's causes are looked for
+bool halting_serves();               // devices have their turn in halt(), and only there: polling them first is in vain
 void halt();                         // until an event is pending or the timer is due; may return early
 [[noreturn]] void power_off(u32 status);
 

@@ -127,6 +127,7 @@ class Monitor::Machine : public MmioHandler {
   void on_timer();
   void arm_guest_timer();
   bool wake_is_due();
+  bool parked_work();
   void access_batch(PhysAddr page);
   void on_record(abi::RecordType type, std::span<const u8> bytes);
   void on_input(std::span<const iovec> buffers);
@@ -201,6 +202,9 @@ void Monitor::Machine::load_image() {
   table_editor_.emplace(vm_.memory(), loaded.nub_state, loaded.vcpu_shared);
   vcpu_.load(loaded.cpu);
   monitor_page_ = loaded.monitor_page;
+  if (ParkedService* service = devices_.parked_service(); service != nullptr) {
+    service->tell_guest = [this](bool serving) { vm_.memory().write(monitor_page_ + offsetof(abi::MonitorPage, serves_parked), u32{serving}); };
+  }
   result_.timeline.loaded_ns = now_ns();
 }
 
@@ -317,6 +321,18 @@ bool Monitor::Machine::wake_is_due() {
   return !lock.owns_lock() || devices_.network()->unheeded() != 0;
 }
 
+// True: the guest need not sleep.
+bool Monitor::Machine::parked_work() {
+  ParkedService* service = devices_.parked_service();
+  u32 knows = 0;
+  vm_.memory().read(monitor_page_ + offsetof(abi::MonitorPage, parks_at_once), &knows);
+  if (service == nullptr || knows == 0) return false;
+  bool news = service->serve(timer_deadline(), [this] { return vcpu_.is_wanted(); });
+  std::lock_guard lock(devices_.network()->mutex());
+  if (std::string error = devices_.network()->error(); !error.empty()) fail_guest(error);
+  return news;
+}
+
 void Monitor::Machine::on_record(abi::RecordType type, std::span<const u8> bytes) {
   std::string_view text{reinterpret_cast<const char*>(bytes.data()), bytes.size()};
   MonitorEvents* events = options_.events;
@@ -375,7 +391,10 @@ MmioHandler::Next Monitor::Machine::mmio_store(PhysAddr address, u32 size, u64 v
     return Next::resume;
   }
   switch (address.value - abi::kMonitorDeviceAddress) {
-    case abi::kMonitorPark: vcpu_.park(timer_deadline(), [this] { return wake_is_due(); }); return Next::resume;
+    case abi::kMonitorPark:
+      if (parked_work()) return Next::resume;
+      vcpu_.park(timer_deadline(), [this] { return wake_is_due(); });
+      return Next::resume;
     case abi::kMonitorTimer:
       arm_guest_timer();
       count_doorbell(1);

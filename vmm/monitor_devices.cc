@@ -73,13 +73,17 @@ void MonitorDevices::add_network(const NetworkDevice& network) {
     link.capture = [this](std::span<const iovec> frame) { pcap_->add(frame); };
   }
   auto device = std::make_unique<NetDevice>(std::move(link));
-  device->notify_guest = hooks_.frames_arrived;
+  device->notify_guest = [this] {
+    if (!parked_service_ || !parked_service_->at_work()) hooks_.frames_arrived();
+  };
   network_ = device.get();
   devices_.push_back(std::move(device));
-  loop_.add(network.fd, EPOLLIN | EPOLLOUT | EPOLLET, [this](u32 events) {
+  constexpr u32 kEvents = EPOLLIN | EPOLLOUT | EPOLLET;
+  loop_.add(network.fd, kEvents, [this](u32 events) {
     std::lock_guard lock(network_->mutex());
     network_->set_ready((events & ~u32{EPOLLOUT}) != 0, (events & ~u32{EPOLLIN}) != 0);
   });
+  if (network.vnet_header) parked_service_.emplace(*network_, loop_, network.fd, kEvents);
 }
 
 std::vector<abi::DeviceWindow> MonitorDevices::windows() const {
@@ -120,6 +124,8 @@ bool MonitorDevices::process_all() {
   bool again = false;
   for (auto& device : devices_) {
     std::lock_guard lock(device->mutex());
+    bool served = device.get() == network_ && parked_service_ && parked_service_->serving();
+    if (served && !draining_.load(std::memory_order_acquire)) continue;
     again |= device->process();
     std::string error = device->error();
     if (!error.empty()) hooks_.guest_failed(error);

@@ -7,6 +7,7 @@
 
 #include <condition_variable>
 #include <memory>
+#include <optional>
 #include <thread>
 
 #include "abi/boot_info.h"
@@ -19,6 +20,7 @@
 #include "vmm/devices/net.h"
 #include "vmm/devices/rng.h"
 #include "vmm/monitor.h"
+#include "vmm/monitor_parked.h"
 #include "vmm/net/pcap.h"
 
 namespace husk::vmm {
@@ -45,6 +47,7 @@ class MonitorDevices {
   std::vector<u64> doorbell_addresses() const;
   bool is_network(u64 offset) const { return network_ != nullptr && offset / abi::kVirtioMmioStride == count() - 1; }
   NetDevice* network() { return network_; }
+  ParkedService* parked_service() { return parked_service_ ? &*parked_service_ : nullptr; }
   int doorbell_fd() const { return doorbell_.get(); }
 
   // vCPU thread: an access to a window; the offset counts from kVirtioMmioAddress.
@@ -74,7 +77,8 @@ class MonitorDevices {
   ControlSender control_;
   std::optional<net::PcapWriter> pcap_;
   std::vector<std::unique_ptr<Device>> devices_;
-  NetDevice* network_ = nullptr;  // one of them
+  NetDevice* network_ = nullptr;                 // one of them
+  std::optional<ParkedService> parked_service_;  // of a TAP
   std::vector<std::unique_ptr<MmioTransport>> transports_;
   std::thread thread_;
   std::mutex drain_mutex_;

@@ -315,7 +315,7 @@ void Scheduler::idle_round() {
   }
   if (poll_events()) idle_polling.event(time::monotonic_ns());
   if (!ready.empty()) return;
-  if (idle_polling.worthwhile(time::monotonic_ns())) {
+  if (!platform::halting_serves() && idle_polling.worthwhile(time::monotonic_ns())) {
     __builtin_ia32_pause();
     return;
   }

@@ -223,6 +223,8 @@ void arm_timer(u64 deadline_ticks) { fake::machine().deadline = deadline_ticks; 
 void before_program() {}
 void acknowledge_event() { fake::machine().shared.interrupt_pending = 0; }
 
+bool halting_serves() { return false; }
+
 void halt() {
   auto& machine = fake::machine();
   ++machine.counters.halts;

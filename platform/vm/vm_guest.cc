@@ -49,6 +49,7 @@ void init(const abi::BootInfo& info) {
   if (machine.kind == abi::MachineKind::monitor && (machine.device == nullptr || machine.page == nullptr)) {
     HUSK_PANIC("boot info names no monitor device");
   }
+  if (machine.kind == abi::MachineKind::monitor) machine.page->parks_at_once = 1;
 }
 
 u64 ticks() { return __builtin_ia32_rdtsc(); }
@@ -76,6 +77,8 @@ void acknowledge_event() {
   machine.known_deadline = 0;
   ignore_missing(run_nub_call({.op = abi::NubOp::end_of_interrupt}));
 }
+
+bool halting_serves() { return machine.kind == abi::MachineKind::monitor && __atomic_load_n(&machine.page->serves_parked, __ATOMIC_RELAXED) != 0; }
 
 void halt() {
   if (machine.kind == abi::MachineKind::monitor) {

@@ -66,6 +66,10 @@ void NetDevice::reset() {
 
 bool NetDevice::process() {
   if (!driver_ok || !error().empty()) return false;
+  if (polled_) {  // answers first: they make more work for the next step
+    bool more = transmit();
+    return receive() || more;
+  }
   u64 received = counters_.received;
   bool again = receive();
   if (counters_.received != received) expect_answer();
@@ -107,8 +111,8 @@ bool NetDevice::transmit() {
   bool again = true;
   for (int count = 0; count < kFramesPerRound; ++count) {
     if (!sending_ && !queue.pop(&outgoing_)) {
-      if (awaits_answer()) break;
-      if (queue.await_doorbell()) continue;
+      if (!polled_ && awaits_answer()) break;
+      if (!polled_ && queue.await_doorbell()) continue;
       again = false;
       break;
     }
@@ -212,7 +216,7 @@ bool NetDevice::receive() {
     bool room = !held_.empty();
     if (room && frame_size_ == 0 && !read_frame()) continue;
     if (room && deliver()) continue;
-    if (queue.await_doorbell()) continue;
+    if (!polled_ && queue.await_doorbell()) continue;
     again = false;
     break;
   }

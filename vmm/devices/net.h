@@ -43,6 +43,8 @@ class NetDevice : public Device {
   void set_ready(bool readable, bool writable) { readable_ |= readable, writable_ |= writable; }
   // Not 0: the guest was told of something and has not looked since; a different number for each time it was told. With the mutex held.
   u64 unheeded() const { return u64{queues[abi::virtio::kNetReceiveQueue].unheeded()} << 32 | queues[abi::virtio::kNetTransmitQueue].unheeded(); }
+  // While set, process() is called again soon, come what may: no doorbell is asked for. With the mutex held.
+  void set_polled(bool polled) { polled_ = polled; }
   const Counters& counters() const { return counters_; }
 
  private:
@@ -69,7 +71,7 @@ class NetDevice : public Device {
   abi::virtio::NetConfig config_{};
   u64 accepted_ = 0;
   u64 frame_max_ = 0;  // of received frames
-  bool readable_ = true, writable_ = true, closed_ = false;
+  bool readable_ = true, writable_ = true, closed_ = false, polled_ = false;
   abi::virtio::NetHeader header_{};  // of the frame in work
   std::vector<iovec> vectors_;
 

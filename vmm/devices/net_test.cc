@@ -418,5 +418,26 @@ TEST(NetDevice, doorbell_is_asked_for_once_no_answer_came) {
   EXPECT_FALSE(net.device->process());
 }
 
+TEST(NetDevice, polled_asks_for_no_doorbell_and_moves_frames_both_ways) {
+  Net net(false);
+  auto wish = [&net] {
+    u16 value = 0;
+    net.memory.read(PhysAddr{net.transmit.layout.used + available_event_offset(net.transmit.layout.size)}, &value);
+    return value;
+  };
+  net.offer({2048, 2048});
+  net.device->set_polled(true);
+  net.send({}, frame_of(60, 'a'));
+  EXPECT_EQ(net.arrived(), frame_of(60, 'a'));
+  EXPECT_NE(wish(), 1);
+  net.arrive(frame_of(60, 'b'));
+  EXPECT_EQ(net.device->counters().received, 1u);
+  EXPECT_FALSE(net.device->process());  // nobody waits for an answer
+  EXPECT_NE(wish(), 1);
+  net.device->set_polled(false);
+  EXPECT_FALSE(net.device->process());
+  EXPECT_EQ(wish(), 1);
+}
+
 }  // namespace
 }  // namespace husk::vmm

@@ -63,6 +63,8 @@ class Vcpu {
   // its store is not lost; so does a wake_if_parked() that came too early, if `wake_is_due` says that the guest has not seen the reason by itself.
   void park(
       u64 deadline_tsc, const std::function<bool()>& wake_is_due = [] { return true; });
+  // park() would return at once.
+  bool is_wanted() const { return (requests_.load() & ~u32{kWake}) != 0; }
   // Any thread: ends a park early (spuriously).
   void unpark();
 

@@ -1,0 +1,54 @@
+// The vCPU's thread works the network device itself while the guest has nothing to do.
+//
+// A guest that polls and an I/O thread that polls need two CPUs, and a third for whoever talks to the machine; where there are fewer, each waits for another.
+// So a guest that parks has its frames moved here, on the thread that would sleep, and runs again as soon as there is one for it. Under load that is one exit
+// for many frames, and no other thread is woken. While it goes on ("serving") the I/O thread does not watch the descriptor, no doorbell is asked for, and
+// the guest is told that polling is in vain. It ends when nothing came for kPatience: then the vCPU sleeps, and the I/O thread watches. Or when the guest
+// has not parked for kAbsence: the I/O thread takes over, until it parks again.
+//
+// All state belongs to the device's mutex. Only for a TAP: writing to it raises no SIGPIPE.
+#pragma once
+
+#include <functional>
+
+#include "host/event_loop.h"
+#include "host/file_descriptor.h"
+#include "vmm/devices/net.h"
+
+namespace husk::vmm {
+
+class ParkedService {
+ public:
+  static constexpr u64 kPatienceNs = 50 * 1000;
+  static constexpr u64 kAbsenceNs = 1000 * 1000;  // also how long a frame may wait for a guest that sends and computes on
+
+  // `watched` is the device's descriptor in the loop, with these events.
+  ParkedService(NetDevice& device, host::EventLoop& loop, int watched, u32 events);
+
+  // vCPU thread. True: the guest has something to look at. False: it may sleep. Never longer than kPatience without frames, nor beyond the deadline
+  // (TSC ticks, 0: none); `is_wanted`: the vCPU has something else to do.
+  bool serve(u64 deadline_tsc, const std::function<bool()>& is_wanted);
+  // With the device's mutex held: the I/O thread has no part in it now.
+  bool serving() const { return serving_; }
+  // The vCPU's thread works the device at this moment: it needs not be told.
+  bool at_work() const { return at_work_; }
+  // Is called with each change of serving(), before the guest runs.
+  std::function<void(bool serving)> tell_guest = [](bool) {};
+
+ private:
+  void set_serving(bool serving);
+  bool has_news();
+  bool work();
+  void on_timer();
+
+  NetDevice& device_;
+  host::EventLoop& loop_;
+  const int watched_;
+  const u32 events_;
+  host::FileDescriptor timer_;
+  bool serving_ = false, at_work_ = false, timer_runs_ = false;
+  u64 rounds_ = 0, rounds_before_ = 0;
+  u64 known_news_ = 0;  // the guest was woken for it
+};
+
+}  // namespace husk::vmm
