@@ -38,6 +38,7 @@ enum class ConfigTag : u32 {
   name_server = 19,            // NetworkAddress, prefix_bits 0, in order of preference
   search_domain = 20,          // text, as in resolv.conf(5): names separated by spaces
   host_entry = 21,             // "ADDRESS NAME", for hosts(5)
+  memory_size = 22,            // u64 bytes that an image asks for; for whoever starts it
 };
 
 enum class NetworkMode : u8 { none = 0, manual = 1, automatic = 2 };  // automatic: DHCPv4 and SLAAC; addresses given are added

@@ -32,6 +32,7 @@ std::vector<u8> make_configuration(std::span<const u8> from_image, const RunOpti
       case ConfigTag::environment: add_environment(environment, std::string(record->text())); break;
       case ConfigTag::directory: directory = record->text(); break;
       case ConfigTag::host_name: host_name = record->text(); break;
+      case ConfigTag::memory_size: break;
       default: abi::append_config(out, record->tag, record->text());
     }
   }

@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "cli/failure.h"
@@ -28,16 +29,26 @@ constexpr const char* kFooter =
     "  echo 'print(6*7)' | husk run -m 128M python3 -\n"
     "  husk build redis-server -o redis.husk --with redis.conf:/etc/redis.conf -- /etc/redis.conf\n"
     "  husk run --timeline redis.husk\n"
-    "  husk run -p 6379:6379 redis-server --protected-mode no\n"
+    "  husk run -p 6379:6379 redis-server --protected-mode no --save ''\n"
     "  husk inspect redis.husk\n"
     "  husk doctor                                can this host do it?";
+constexpr const char* kInspectFooter =
+    "Examples:\n"
+    "  husk inspect redis.husk                    sizes of its parts, rewritten and remaining system calls of each file\n"
+    "  husk inspect --json redis.husk | jq .sizes";
+constexpr const char* kDoctorFooter = "Example:\n  husk doctor --json | jq -r '.checks[]'";
+constexpr const char* kCompletionFooter =
+    "Examples:\n"
+    "  source <(husk completion bash)             for this shell; put the line into ~/.bashrc for every one\n"
+    "  husk completion zsh > ~/.zsh/_husk         with ~/.zsh in fpath\n"
+    "  husk completion fish > ~/.config/fish/completions/husk.fish";
 constexpr const char* kRunFooter =
     "Options stand before PROGRAM; what stands behind it is the program's.\n"
     "Exit status: the program's; 128+N if signal N ended it; 125 husk failed, 126 cannot be run, 127 not found.\n"
     "Examples:\n"
     "  husk run -e LANG=C -w /tmp sort < words    environment, working directory, stdin and stdout\n"
     "  husk run --with ./site:/srv -m 64M ./server --root /srv\n"
-    "  husk run -p 6379:6379 redis-server --protected-mode no\n"
+    "  husk run -p 6379:6379 redis-server --protected-mode no --save ''\n"
     "  husk run -p 8080:80 --with ./site:/var/www/html nginx -g 'daemon off; master_process off;'\n"
     "  husk run -p 127.0.0.1:5353:53/udp ./resolver     on this host's loopback only\n"
     "  husk run --net tap --pcap out.pcap ./server      an interface of its own (needs CAP_NET_ADMIN)\n"
@@ -71,23 +82,59 @@ u8 parse_log_level(const std::string& word) {
   throw Failure("--log-level " + word + ": choose error, warning, info or debug");
 }
 
+// What users of containers try first, and what serves here.
+std::string hint(const std::string& option) {
+  auto is = [&](std::initializer_list<const char*> names) {
+    return std::any_of(names.begin(), names.end(), [&](const char* name) { return option == name || option.starts_with(std::string(name) + "="); });
+  };
+  if (is({"-v", "--volume", "--mount"})) return "; files come with --with (directories shared with the host are not there yet)";
+  if (is({"-d", "--detach"})) return "; a machine is a process: put it into the background with & or a service manager";
+  if (is({"-u", "--user"})) return "; a machine has no users, its program is its own root";
+  if (is({"--entrypoint"})) return "; PROGRAM is the entry point";
+  return "";
+}
+
+// The first word that is not an option may follow "--", which the parser does not know.
+void drop_separator(std::vector<std::string>& words, CLI::App* run) {
+  for (size_t i = 0; i < words.size(); ++i) {
+    const std::string& word = words[i];
+    if (word == "--") {
+      words.erase(words.begin() + static_cast<std::ptrdiff_t>(i));
+      return;
+    }
+    if (word.size() < 2 || word[0] != '-') return;
+    const CLI::Option* option = run->get_option_no_throw(word);  // null: its value is attached, or it is unknown
+    if (option != nullptr && option->get_items_expected_max() > 0) ++i;
+  }
+}
+
 // PROGRAM and everything behind it arrive as one list, because options behind PROGRAM are not ours.
 void take_target(CLI::App* run, RunOptions& options) {
   std::vector<std::string> rest = run->remaining();
   if (!rest.empty() && rest[0] == "--") rest.erase(rest.begin());
   if (rest.empty()) throw Failure("run: no program or image given; see: husk run --help");
-  if (rest[0].size() > 1 && rest[0][0] == '-') throw Failure("run: unknown option " + rest[0] + "; see: husk run --help");
+  if (rest[0].size() > 1 && rest[0][0] == '-') throw Failure("run: unknown option " + rest[0] + hint(rest[0]) + "; see: husk run --help");
   options.target = rest[0];
   options.arguments.assign(rest.begin() + 1, rest.end());
 }
 
+// 0: not said.
+u64 memory_of(const RunWords& words) {
+  if (words.memory.empty()) return 0;
+  u64 memory = parse_size(words.memory, "--memory");
+  if (memory < kMiB) throw Failure("--memory " + words.memory + ": too little; a machine needs at least 1M, most programs 4M or more");
+  return memory;
+}
+
 void finish_run_options(RunOptions& options, const RunWords& words) {
   options.environment = environment_of(words);
-  if (!words.memory.empty()) options.memory = parse_size(words.memory, "--memory");
-  if (options.memory < kMiB) throw Failure("--memory " + words.memory + ": too little; a machine needs at least 1M, most programs 4M or more");
+  options.memory = memory_of(words);
   if (!words.stop_timeout.empty()) options.stop_timeout_ns = parse_duration_ns(words.stop_timeout, "--stop-timeout");
   options.network = parse_network(words.network);
-  if (words.cpus != "1") throw Failure("--cpus " + words.cpus + ": only 1 works yet; leave the option out");
+  char* end = nullptr;
+  double cpus = strtod(words.cpus.c_str(), &end);
+  if (end == words.cpus.c_str() || *end != 0 || !(cpus > 0)) throw Failure("--cpus " + words.cpus + ": not a number of CPUs");
+  if (cpus != 1) throw Failure("--cpus " + words.cpus + ": only 1 works yet; leave the option out");
   if (!words.log_level.empty()) options.log_level = parse_log_level(words.log_level);
   if (!options.directory.empty() && options.directory[0] != '/')
     throw Failure("--workdir " + options.directory + ": not absolute; it is a path in the machine");
@@ -115,7 +162,8 @@ void add_run(CLI::App& app, RunOptions& options, RunWords& words) {
   run->footer(kRunFooter);
   run->prefix_command();
   add_environment_options(run, words);
-  run->add_option("-m,--memory", words.memory, "the machine's memory, taken from the host only when used (default 256M)")->type_name("SIZE");
+  run->add_option("-m,--memory", words.memory, "the machine's memory, taken from the host only when used (default the image's, or 256M)")
+      ->type_name("SIZE");
   run->add_option("--cpus", words.cpus, "virtual CPUs: only 1 works yet")->type_name("N");
   run->add_option("-w,--workdir", options.directory, "working directory in the machine (default /)")->type_name("DIR");
   run->add_option("--name", options.name, "name of the machine")->type_name("NAME");
@@ -136,6 +184,7 @@ void add_run(CLI::App& app, RunOptions& options, RunWords& words) {
   // As docker: the last one counts.
   for (const char* name : {"--memory", "--cpus", "--workdir", "--name", "--hostname", "--log-level", "--hypervisor", "--machine", "--stop-timeout"})
     run->get_option(name)->take_last();
+  run->add_flag("--rm", words.interactive, "accepted: nothing of a machine is ever kept");
   run->add_flag("-i,--interactive", words.interactive, "accepted: stdin is always the program's");
   run->add_flag("-t,--tty", words.tty, "accepted: a terminal always stays a terminal");
 }
@@ -154,6 +203,17 @@ void add_build(CLI::App& app, BuildOptions& options, RunWords& words) {
   build->add_flag("--json", options.json, "say what was built as JSON");
 }
 
+void check_first_word(const CLI::App& app, const std::vector<std::string>& arguments) {
+  if (arguments.empty()) throw Failure("no command given; see: husk --help");
+  const std::string& word = arguments[0];
+  if (word == "-h" || word == "--help" || word == "--version") return;
+  if (word.starts_with("-"))
+    throw Failure("unknown option " + word + "; options stand behind the command, as in: husk run -m 64M PROGRAM; see: husk --help");
+  if (app.get_subcommands([&](const CLI::App* command) { return command->get_name() == word; }).empty()) {
+    throw Failure(word + ": no such command; to run a program: husk run " + word + "; see: husk --help");
+  }
+}
+
 int parse_and_run(int argc, char** argv, u64 start_ns) {
   CLI::App app("husk: programs as machines of their own", "husk");
   app.footer(kFooter);
@@ -169,14 +229,27 @@ int parse_and_run(int argc, char** argv, u64 start_ns) {
   CLI::App* inspect = app.add_subcommand("inspect", "Say what is in an image");
   inspect->add_option("IMAGE", image, "an image file")->required();
   inspect->add_flag("--json", json, "as JSON");
+  inspect->footer(kInspectFooter);
   CLI::App* doctor = app.add_subcommand("doctor", "Check what this host can do, and how to mend what it cannot");
   doctor->add_flag("--json", json, "as JSON");
+  doctor->footer(kDoctorFooter);
   CLI::App* completion = app.add_subcommand("completion", "Print a completion script: bash, zsh or fish");
   completion->add_option("SHELL", shell, "bash, zsh or fish")->required();
+  completion->footer(kCompletionFooter);
   CLI::App* version = app.add_subcommand("version", "Print the version");
   version->add_flag("--json", json, "as JSON");
+  version->footer("Example:\n  husk version --json");
+  std::vector<std::string> arguments(argv + 1, argv + argc);
+  check_first_word(app, arguments);
+  if (arguments[0] == "run") {
+    std::vector<std::string> rest(arguments.begin() + 1, arguments.end());
+    drop_separator(rest, app.get_subcommand("run"));
+    arguments.resize(1);
+    arguments.insert(arguments.end(), rest.begin(), rest.end());
+  }
   try {
-    app.parse(argc, argv);
+    std::reverse(arguments.begin(), arguments.end());  // as the parser wants them
+    app.parse(std::move(arguments));
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);
     std::string who = app.get_subcommands().empty() ? "" : " " + app.get_subcommands()[0]->get_name();
@@ -189,7 +262,7 @@ int parse_and_run(int argc, char** argv, u64 start_ns) {
   }
   if (app.got_subcommand("build")) {
     build.environment = environment_of(words);
-    if (!words.memory.empty()) build.memory = parse_size(words.memory, "--memory");
+    build.memory = memory_of(words);
     return build_command(build);
   }
   if (*inspect) return inspect_command(image, json);

@@ -10,13 +10,15 @@
 
 namespace husk::cli {
 
+constexpr u64 kDefaultMemory = 256 * kMiB;
+
 struct RunOptions {
   std::string target;  // PROGRAM or IMAGE
   std::vector<std::string> arguments;
   std::vector<std::string> environment;  // NAME=VALUE, complete
   std::vector<std::string> with;         // FILE|DIR[:PATH]
   std::string directory, name, host_name;
-  u64 memory = 256 * kMiB;
+  u64 memory = 0;  // 0: what the image asks for, else kDefaultMemory
   u64 stop_timeout_ns = u64{10} * 1000 * 1000 * 1000;
   std::string hypervisor = "auto";  // auto, kvm, qemu
   std::string machine = "microvm";  // for qemu

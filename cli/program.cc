@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <filesystem>
+
 #include "abi/image_format.h"
 #include "cli/failure.h"
 #include "host/file_descriptor.h"
@@ -37,12 +39,8 @@ std::string search_path(const std::string& word) {
 }
 
 std::string absolute(const std::string& path) {
-  // Links stay: what a program is called may decide what it does (busybox).
-  if (path[0] == '/') return path;
-  char* here = getcwd(nullptr, 0);
-  std::string result = std::string(here == nullptr ? "" : here) + "/" + path;
-  free(here);
-  return result;
+  // Links stay: what a program is called may decide what it does (busybox). But one program has one name: its image is the same, however it was said.
+  return std::filesystem::absolute(path).lexically_normal();
 }
 
 [[noreturn]] void cannot_run(const std::string& path, const std::string& why) { throw Failure(path + ": " + why, kStatusCannotRun); }
@@ -69,7 +67,7 @@ void check_program(const std::string& path, const struct stat& status, int fd) {
 Target find_target(const std::string& word) {
   if (word.empty()) throw Failure("'': not found; name a program or an image", kStatusNotFound);
   std::string path = search_path(word);
-  host::FileDescriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  host::FileDescriptor file(open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
   int error = errno;
   struct stat status {};
   if (!file) {
@@ -79,6 +77,7 @@ Target find_target(const std::string& word) {
   }
   fstat(file.get(), &status);
   if (S_ISDIR(status.st_mode)) cannot_run(word, "is a directory; name a program or an image");
+  if (!S_ISREG(status.st_mode)) cannot_run(word, "is not a regular file; name a program or an image");
   u64 magic = 0;
   ssize_t size = pread(file.get(), &magic, sizeof(magic), abi::kImageHeaderOffset);
   if (size == sizeof(magic) && magic == abi::kImageMagic) return {path, true};

@@ -91,6 +91,14 @@ struct Image {
   image::MappedFile file;
   abi::ImageHeader header;
   std::span<const u8> part(u64 offset, u64 size) const { return image::slice(file.bytes(), offset, size).value_or(image::Bytes()); }
+  u64 memory_size() const {
+    u64 size = kDefaultMemory;
+    abi::ConfigReader reader(part(header.config_offset, header.config_size));
+    while (auto record = reader.next()) {
+      if (record->tag == abi::ConfigTag::memory_size && record->bytes.size() == sizeof(size)) memcpy(&size, record->bytes.data(), sizeof(size));
+    }
+    return size;
+  }
 };
 
 Image open_image(const std::string& path) {
@@ -151,6 +159,8 @@ int Run::execute() {
   vmm::sandbox::close_inherited_descriptors();
   network_.emplace(options_.network);  // forks: before there are threads
   bool kvm = choose_kvm();
+  if (target.is_image && !options_.with.empty())
+    throw Failure(options_.target + ": is an image, to which --with adds nothing; say it to: husk build");
   std::string path = target.is_image ? target.path : cached_image(target.path, options_);
   Image image = open_image(path);
   timeline_.image_ready_ns = monotonic_ns();
@@ -159,7 +169,7 @@ int Run::execute() {
 
   vmm::MonitorOptions machine;
   machine.image_path = path;
-  machine.memory_size = align_up(options_.memory, kPageSize);
+  machine.memory_size = align_up(options_.memory != 0 ? options_.memory : image.memory_size(), kPageSize);
   machine.config = make_configuration(image.part(image.header.config_offset, image.header.config_size), options_,
                                       target.is_image ? TargetKind::image : TargetKind::program);
   network_->append_configuration(machine.config);

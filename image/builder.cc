@@ -47,6 +47,7 @@ std::vector<u8> boot_config(const Manifest& manifest) {
   add(abi::ConfigTag::directory, manifest.directory);
   add(abi::ConfigTag::host_name, "husk");
   if (manifest.jit) add(abi::ConfigTag::jit, {});
+  if (manifest.memory != 0) add(abi::ConfigTag::memory_size, {reinterpret_cast<const char*>(&manifest.memory), sizeof(manifest.memory)});
   add(abi::ConfigTag::end, {});
   return config;
 }

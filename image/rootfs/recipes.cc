@@ -24,7 +24,14 @@ std::span<const Recipe> recipes() {
       {"pypy3*", nullptr, {}, {}, true, "compiles at run time"},
       {"openssl", nullptr, {"/usr/lib/x86_64-linux-gnu/ossl-modules", "/usr/lib/x86_64-linux-gnu/engines-3"}, {}, false, "OpenSSL's providers"},
       {nullptr, "libcrypto.so*", {"/usr/lib/ssl/openssl.cnf", "/etc/ssl/openssl.cnf"}, {}, false, "OpenSSL's configuration"},
-      {nullptr, "libssl.so*", {"/etc/ssl/certs/ca-certificates.crt", "/usr/lib/ssl/cert*"}, {"*.pem", "*.0"}, false, "certificates"},
+      // OpenSSL looks for one file of all roots and for one file each, named by its hash; Debian has the first under another name.
+      {nullptr,
+       "libcrypto.so*",
+       {"/etc/ssl/certs/ca-certificates.crt"},
+       {},
+       false,
+       "certificates",
+       {{"/usr/lib/ssl/cert.pem", "/etc/ssl/certs/ca-certificates.crt"}}},
       {nullptr, "libgnutls.so*", {"/etc/ssl/certs/ca-certificates.crt"}, {}, false, "certificates"},
       {nullptr,
        "libtinfo.so*",
@@ -35,6 +42,7 @@ std::span<const Recipe> recipes() {
        "terminal descriptions"},
       {nullptr, "libmagic.so*", {"/usr/share/misc/magic.mgc", "/usr/lib/file/magic.mgc"}, {}, false, "magic numbers"},
       {nullptr, "libc.so.6", {"/etc/services", "/etc/protocols", "/etc/gai.conf"}, {}, false, "names of services and protocols"},
+      {nullptr, "libc.so.6", {"/usr/lib/locale/C.utf8"}, {}, false, "the C.UTF-8 locale"},
       // Logs go where the machine's output goes, as in docker's image: a log file would only fill the memory.
       {"nginx",
        nullptr,
