@@ -1,4 +1,4 @@
-// `husk completion bash|zsh|fish`: a script for the shell, to be sourced. The words are those of main.cc; cli_test.cc compares.
+// `husk completion bash|zsh|fish`: a script for the shell, to be sourced. The words are those of main.cc; tests/e2e/cases_command.py compares.
 #include <stdio.h>
 
 #include <string>
@@ -23,7 +23,7 @@ _husk() {
     --env-file|--with|--pcap|-o) COMPREPLY=($(compgen -f -- "$word")); return ;;
   esac
   case "$command:$word" in
-    run:-*) COMPREPLY=($(compgen -W "--env --env-file --memory --cpus --workdir --name --hostname --publish --net --network --ip --mac-address --mtu --dns --dns-search --add-host --pcap --with --trace --timeline --json --jit --no-aslr --log-level --hypervisor --machine --stop-timeout --interactive --tty --help" -- "$word")) ;;
+    run:-*) COMPREPLY=($(compgen -W "--env --env-file --memory --cpus --workdir --name --hostname --publish --net --network --ip --mac-address --mtu --dns --dns-search --add-host --pcap --with --trace --timeline --json --jit --no-aslr --log-level --hypervisor --machine --stop-timeout --rm --interactive --tty --help" -- "$word")) ;;
     build:-*) COMPREPLY=($(compgen -W "--output --with --env --env-file --workdir --memory --jit --json --help" -- "$word")) ;;
     inspect:-*|doctor:-*|version:-*) COMPREPLY=($(compgen -W "--json --help" -- "$word")) ;;
     run:*|build:*) COMPREPLY=($(compgen -c -f -- "$word")) ;;
@@ -49,7 +49,7 @@ complete -c husk -n __fish_use_subcommand -a 'version' -d 'print the version'
 complete -c husk -n '__fish_seen_subcommand_from run build inspect' -F
 complete -c husk -n '__fish_seen_subcommand_from completion' -a 'bash zsh fish'
 complete -c husk -n '__fish_seen_subcommand_from run' -s e -l env -l env-file -s m -l memory -l cpus -s w -l workdir -l name -l hostname -l with
-complete -c husk -n '__fish_seen_subcommand_from run' -l trace -l timeline -l json -l jit -l no-aslr -l log-level -l stop-timeout -s i -s t
+complete -c husk -n '__fish_seen_subcommand_from run' -l trace -l timeline -l json -l jit -l no-aslr -l log-level -l stop-timeout -l rm -s i -l interactive -s t -l tty
 complete -c husk -n '__fish_seen_subcommand_from run' -s p -l publish -l ip -l mac-address -l mtu -l dns -l dns-search -l add-host -l pcap
 complete -c husk -n '__fish_seen_subcommand_from run' -l net -l network -x -a 'user user,host-loopback=on none tap'
 complete -c husk -n '__fish_seen_subcommand_from run' -l hypervisor -x -a 'auto kvm qemu'

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
-"""Checks every #include "..." against tools/layers.txt: direction, and that guest and host never include each other.
+"""Checks every #include "..." against tools/layers.txt: direction, and that guest and host never include each other; and that each folder of sources has
+a README.
 
 Tests (*_test.cc, *_fuzz.cc, testing/) are exempt. Prints each violation; exit status 1 if there is one."""
 import pathlib
@@ -38,6 +39,10 @@ def main():
     rules = load_rules()
     names = subprocess.run(["git", "ls-files", "*.h", "*.cc", "*.S"], cwd=ROOT, capture_output=True, text=True, check=True)
     problems, count = [], 0
+    sources = subprocess.run(["git", "ls-files", "*.h", "*.cc", "*.S", "*.c", "*.py"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for folder in sorted({str(pathlib.PurePath(name).parent) for name in sources.stdout.split()}):
+        if not (ROOT / folder / "README.md").exists():
+            problems.append(f"{folder}: no README.md")
     for name in names.stdout.split():
         source = folder_of(name, rules)
         if source is None:

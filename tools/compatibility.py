@@ -12,7 +12,7 @@ LEVELS = {
     "full": "does what Linux does, as far as one process on one processor can tell",
     "partial": "the note says what is left out",
     "ignored": "accepted or refused without effect",
-    "missing": "`ENOSYS`, with one line in the log",
+    "missing": "`ENOSYS`; one line in the log (`--log-level info` shows it)",
 }
 
 

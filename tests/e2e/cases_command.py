@@ -236,6 +236,50 @@ def terminal(t):
     t.expect(os.waitstatus_to_exitcode(status) == 6, f"terminal: status {status}")
 
 
-CASES = {f.__name__: f for f in (errors, foreign_and_broken_elf, missing_libraries, image_files, environment_and_directory, exit_statuses, crash_report, too_little_memory,
+def words(t):
+    def run(*arguments):
+        return t.run([t.husk, *arguments])
+    one_line_error(t, run("no-such-command", "echo"), 125, "no-such-command")
+    one_line_error(t, run("--no-such-option"), 125, "--no-such-option")
+    one_line_error(t, run("run", "-v", "/a:/b", "true"), 125, "-v", "--with")
+    one_line_error(t, run("run", "--cpus", "many", "true"), 125, "many")
+    one_line_error(t, run("run", "--cpus", "2", "true"), 125, "--cpus 2")
+    result = run("run", "-e", "A=B", "--rm", "--cpus", "1.0", "--", "/bin/echo", "-n", "--", "x")
+    t.expect(result.stdout == b"-- x", f"run -- PROGRAM: {result.stdout!r} {result.stderr!r}")
+    os.mkfifo(t.work / "fifo")
+    one_line_error(t, t.husk_run([t.work / "fifo"]), 126, "fifo")
+
+
+def build_options(t):
+    program = c_program(t, "memory", "int main(void) { printf(\"%ld\\n\", sysconf(_SC_PHYS_PAGES) * 4 / 1024); return 0; }", ["-static"])
+    image = t.work / "memory.husk"
+    t.expect(t.run([t.husk, "build", "-m", "48M", program, "-o", image]).returncode == 0, "build -m")
+    t.expect(t.run([t.husk, "run", image]).stdout == b"48\n", "an image's memory is not what build said")
+    t.expect(t.run([t.husk, "run", "-m", "32M", image]).stdout == b"32\n", "run -m goes first")
+    one_line_error(t, t.run([t.husk, "build", "-m", "1K", program, "-o", image]), 125, "1K")
+    one_line_error(t, t.run([t.husk, "run", "--with", f"{program}:/x", image]), 125, "--with")
+    os.mkfifo(t.work / "pipe")
+    one_line_error(t, t.run([t.husk, "build", program, "-o", program]), 125, "the program itself")
+    one_line_error(t, t.run([t.husk, "build", program, "-o", t.work / "pipe"]), 125, "not a regular file")
+    t.expect(t.run([program]).returncode == 0, "the program is damaged")
+    again = t.work / "again.husk"
+    odd = f"{program.parent}/./{program.name}" if isinstance(program, pathlib.Path) else f"{os.path.dirname(program)}/./{os.path.basename(program)}"
+    t.run([t.husk, "build", "-m", "48M", odd, "-o", again])
+    t.expect(image.read_bytes() == again.read_bytes(), "one program under two spellings gives two images")
+
+
+def completion_knows_every_option(t):
+    """What --help lists, the completion scripts offer."""
+    import re
+    for command in ("run", "build"):
+        options = set(re.findall(r"^  (?:-\w,)?\s*(--[a-z-]+)", t.run([t.husk, command, "--help"]).stdout.decode(), re.M)) - {"--help"}
+        t.expect(len(options) > 5, f"no options in the help of {command}")
+        for shell in ("bash", "fish"):
+            script = t.run([t.husk, "completion", shell]).stdout.decode()
+            missing = sorted(o for o in options if o not in script and o[2:] not in script.split())
+            t.expect(not missing, f"{shell} completion of {command} lacks {missing}")
+
+
+CASES = {f.__name__: f for f in (words, build_options, completion_knows_every_option, errors, foreign_and_broken_elf, missing_libraries, image_files, environment_and_directory, exit_statuses, crash_report, too_little_memory,
                                  smallest_machine, signals_from_outside, nothing_left_behind, streams, reports, terminal)}
 QEMU_CASES = ["exit_statuses", "streams", "signals_from_outside", "nothing_left_behind", "terminal"]

@@ -215,9 +215,22 @@ def compiled_here(t):
         t.compare([t.compile(source, flags=flags)], b"husk\n", status=3)
 
 
+def certificates(t):
+    """OpenSSL and Python trust what they trust on the host, and know its C.UTF-8 locale."""
+    bundle = pathlib.Path("/etc/ssl/certs/ca-certificates.crt").read_text()
+    root = t.work / "root.pem"
+    root.write_text(bundle[:bundle.index("-----END CERTIFICATE-----")] + "-----END CERTIFICATE-----\n")
+    result = t.husk_run(["openssl", "verify", "/root.pem"], options=["--with", f"{root}:/root.pem"])
+    t.expect(result.returncode == 0, f"openssl verify: {result.stdout!r} {result.stderr!r}")
+    code = "import ssl; print(ssl.create_default_context().cert_store_stats()['x509'])"
+    t.expect(t.husk_run(["/usr/bin/python3", "-c", code]).stdout == t.run(["/usr/bin/python3", "-c", code]).stdout, "python's roots differ")
+    result = t.husk_run(["wc", "-m"], options=["-e", "LC_ALL=C.UTF-8"], stdin="ü\n".encode())
+    t.expect(result.stdout.strip() == b"2", f"C.UTF-8: {result.stdout!r}")
+
+
 CASES = {
     "sqlite3": sqlite3, "python3": python3, "python3_script": python3_script, "perl": perl, "lua": lua, "musl": musl, "go": go, "busybox": busybox,
     "coreutils": coreutils, "compiled_here": compiled_here, "openssl": openssl, "gzip": compressor("gzip", "-1"), "zstd": compressor("zstd", "-T2", "-q"),
-    "xz": compressor("xz", "-T2", "-0"), "sort": sort,
+    "xz": compressor("xz", "-T2", "-0"), "sort": sort, "certificates": certificates,
 }
 QEMU_CASES = ["sqlite3", "perl", "lua", "compiled_here", "gzip", "musl"]
