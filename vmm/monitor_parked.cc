@@ -33,7 +33,8 @@ ParkedService::ParkedService(NetDevice& device, host::EventLoop& loop, int watch
 }
 
 bool ParkedService::serve(u64 deadline_tsc, const std::function<bool()>& is_wanted) {
-  u64 end_ns = now_ns() + kPatienceNs;
+  const u64 begin_ns = now_ns(), end_ns = begin_ns + kPatienceNs;
+  if (begin_ns < bulk_until_ns_) return false;
   for (bool over = false;;) {
     std::unique_lock lock(device_.mutex(), std::defer_lock);
     // The I/O thread may be at work with frames; at the end it is waited for.
@@ -42,7 +43,13 @@ bool ParkedService::serve(u64 deadline_tsc, const std::function<bool()>& is_want
       if (!device_.driver_ok || !device_.error().empty()) return false;
       if (has_news()) return true;
       set_serving(!over);
+      u64 sent = device_.metrics().bytes_out;
       bool more = work();
+      if (device_.metrics().bytes_out - sent >= kBulkBytes) {
+        bulk_until_ns_ = now_ns() + kBulkNs;
+        set_serving(false);
+        more = over = true;
+      }
       if (over && more) loop_.wake();  // the I/O thread goes on with it
       if (has_news()) return true;
       if (over) return false;

@@ -4,7 +4,8 @@
 // So a guest that parks has its frames moved here, on the thread that would sleep, and runs again as soon as there is one for it. Under load that is one exit
 // for many frames, and no other thread is woken. While it goes on ("serving") the I/O thread does not watch the descriptor, no doorbell is asked for, and
 // the guest is told that polling is in vain. It ends when nothing came for kPatience: then the vCPU sleeps, and the I/O thread watches. Or when the guest
-// has not parked for kAbsence: the I/O thread takes over, until it parks again.
+// has not parked for kAbsence: the I/O thread takes over, until it parks again. A guest that sends much does better with a thread that copies it out
+// meanwhile: then nothing is served for kBulk.
 //
 // All state belongs to the device's mutex. Only for a TAP: writing to it raises no SIGPIPE.
 #pragma once
@@ -21,6 +22,7 @@ class ParkedService {
  public:
   static constexpr u64 kPatienceNs = 50 * 1000;
   static constexpr u64 kAbsenceNs = 1000 * 1000;  // also how long a frame may wait for a guest that sends and computes on
+  static constexpr u64 kBulkBytes = 128 * kKiB, kBulkNs = 10 * 1000 * 1000;
 
   // `watched` is the device's descriptor in the loop, with these events.
   ParkedService(NetDevice& device, host::EventLoop& loop, int watched, u32 events);
@@ -48,7 +50,8 @@ class ParkedService {
   host::FileDescriptor timer_;
   bool serving_ = false, at_work_ = false, timer_runs_ = false;
   u64 rounds_ = 0, rounds_before_ = 0;
-  u64 known_news_ = 0;  // the guest was woken for it
+  u64 bulk_until_ns_ = 0;  // vCPU thread
+  u64 known_news_ = 0;     // the guest was woken for it
 };
 
 }  // namespace husk::vmm

@@ -25,7 +25,7 @@ class Parked : public ::testing::Test {
   void SetUp() override {
     ASSERT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, ends_), 0);
     FakeGuest::add_memory(memory_);
-    device_ = std::make_unique<NetDevice>(NetDevice::Link{.fd = ends_[0], .vnet_header = true});
+    device_ = std::make_unique<NetDevice>(NetDevice::Link{.fd = ends_[0], .vnet_header = true, .mtu = 65000});
     transport_ = std::make_unique<MmioTransport>(*device_, memory_, [] {});
     start_device();
     loop_.add(ends_[0], kEvents, [this](u32) {
@@ -151,6 +151,18 @@ TEST_F(Parked, the_other_thread_takes_over_from_a_guest_that_does_not_park_again
   EXPECT_TRUE(soon([this] { return left(); }));
   EXPECT_FALSE(serving());
   EXPECT_FALSE(told_);
+}
+
+TEST_F(Parked, one_that_sends_much_is_not_served_for_a_while) {
+  for (u16 i = 0; i < 3; ++i) {
+    transmit_.descriptor(memory_, i, FakeGuest::kBuffers + 0x80000, sizeof(NetHeader) + 60000, 0);
+    transmit_.offer(memory_, i);
+  }
+  serve();
+  EXPECT_FALSE(serving());
+  EXPECT_FALSE(told_);
+  EXPECT_FALSE(service_->serve(0, [] { return ADD_FAILURE(), true; }));
+  for (int i = 0; i < 3; ++i) EXPECT_TRUE(left());
 }
 
 TEST_F(Parked, ends_at_once_if_the_vcpu_is_wanted_or_its_time_has_come) {
