@@ -245,6 +245,7 @@ def iperf3(t):
         # Not by a connection that says nothing: iperf3 would wait for its test.
         service.ready(lambda: t.run(["iperf3", "-c", "127.0.0.1", "-p", service.port, "-n", "1K"]).returncode == 0)
         for direction in ((), ("-R",)):
+            time.sleep(0.5 * t.slow)  # the server opens its listener anew after each test
             text = succeed(t, ["iperf3", "-c", "127.0.0.1", "-p", service.port, "-t", "3", *direction])
             t.expect("receiver" in text, f"iperf3: {shorten(text)}")
 
