@@ -441,8 +441,8 @@ u64 Monitor::Machine::mmio_load(PhysAddr address, u32 size) {
 }
 
 MonitorResult Monitor::Machine::run() {
-  devices_.start();
   options_.before_guest();
+  devices_.start();  // behind the jail's door: filters and capabilities are each thread's own, and a new thread has its maker's
   result_.timeline.tsc_frequency = vcpu_.tsc_frequency();
   result_.timeline.first_instruction_ns = now_ns();
   result_.timeline.first_instruction_tsc = __rdtsc();

@@ -45,7 +45,7 @@ struct MonitorOptions {
   u64 stop_timeout_ns = u64{10} * 1000 * 1000 * 1000;  // from the first stop signal to power off
   std::optional<NetworkDevice> network;                // the configuration's network records are the caller's
   MonitorEvents* events = nullptr;
-  std::function<void()> before_guest = [] {};  // everything is open, the I/O thread runs: the jail may close
+  std::function<void()> before_guest = [] {};  // everything is open and this the only thread: the jail may close
 };
 
 // In nanoseconds of CLOCK_MONOTONIC; 0 = did not happen. The guest's own times are in MonitorResult::exit_record.

@@ -1,5 +1,7 @@
 """What a program in a machine must not be able to do, and how much addresses differ from boot to boot."""
+import pathlib
 import re
+import subprocess
 
 # Outcomes that are right, as regular expressions on what tests/security/probe.cc prints. EACCES 13, EPERM 1, ENOMEM 12, EINVAL 22.
 REFUSED = r"done -(1|13|22|12)$"
@@ -61,5 +63,22 @@ def jit_is_declared(t):
     t.expect("make written memory executable: done 42" in text, f"--jit does not allow flipping: {text}")
 
 
-CASES = {f.__name__: f for f in (probe, static_probe, address_entropy, jit_is_declared)}
+def every_thread_is_jailed(t):
+    """Filter, capabilities and identity belong to threads, not to the process: all of the monitor's must have what the jail gives."""
+    process = subprocess.Popen([*map(str, t.husk_command()), "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=t.environment, cwd=t.work)
+    process.stdin.write(b"ready\n")
+    process.stdin.flush()
+    t.expect(process.stdout.readline() == b"ready\n", "not ready")
+    try:
+        for thread in pathlib.Path(f"/proc/{process.pid}/task").iterdir():
+            status = dict(line.split(":\t", 1) for line in (thread / "status").read_text().splitlines() if ":\t" in line)
+            jail = status["Seccomp"], status["NoNewPrivs"], int(status["CapPrm"], 16), int(status["CapEff"], 16)
+            t.expect(jail == ("2", "1", 0, 0), f"thread {thread.name} ({status['Name']}): filter, no new privileges, capabilities: {jail}")
+            t.expect("0" not in status["Uid"].split(), f"thread {thread.name} ({status['Name']}) is root's: {status['Uid']}")
+    finally:
+        process.stdin.close()
+        process.wait(timeout=30)
+
+
+CASES = {f.__name__: f for f in (probe, static_probe, address_entropy, jit_is_declared, every_thread_is_jailed)}
 QEMU_CASES = ["probe"]
