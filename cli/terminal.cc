@@ -26,7 +26,8 @@ namespace {
 }  // namespace
 
 void RawTerminal::start() {
-  if (isatty(STDOUT_FILENO) != 1 || tcgetattr(STDIN_FILENO, &saved_) != 0 || tcgetpgrp(STDIN_FILENO) != getpgrp()) return;
+  bool shows_typing = isatty(STDOUT_FILENO) == 1 || isatty(STDERR_FILENO) == 1;
+  if (!shows_typing || tcgetattr(STDIN_FILENO, &saved_) != 0 || tcgetpgrp(STDIN_FILENO) != getpgrp()) return;
   int pipes[2];
   if (pipe2(pipes, O_CLOEXEC) == 0) {
     guard_ = fork();
@@ -39,6 +40,7 @@ void RawTerminal::start() {
   }
   termios raw = saved_;
   cfmakeraw(&raw);
+  if (isatty(STDOUT_FILENO) != 1) raw.c_oflag = saved_.c_oflag;
   active_ = tcsetattr(STDIN_FILENO, TCSADRAIN, &raw) == 0;
 }
 

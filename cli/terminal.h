@@ -14,7 +14,8 @@ class RawTerminal {
   RawTerminal() = default;
   RawTerminal(const RawTerminal&) = delete;
   ~RawTerminal() { restore(); }
-  // Does nothing unless stdin and stdout are terminals, and the terminal is ours (not in the background).
+  // Does nothing unless stdin and stdout or stderr are terminals, and the terminal is ours (not in the background). If stdout is none, the
+  // ends of lines remain as they are, for the other programs of a pipeline.
   void start();
   void restore();
   bool active() const { return active_; }

@@ -69,9 +69,10 @@ Result<vfs::Stream*> make_stream(Input input, drivers::Stream output) {
   return static_cast<vfs::Stream*>(stream.release());
 }
 
+// With half a terminal the monitor leaves the ends of lines to the host, for the other programs of a pipeline (cli/terminal.h).
 Result<Ref<vfs::File>> make_terminal(const linux::Configuration& c) {
   vfs::Stream* stream = TRY(make_stream(c.terminal[0] ? Input::console : Input::none, c.terminal[1] ? Stream::input_output : Stream::error));
-  auto terminal = TRY(vfs::make_terminal(*stream, terminal_events, c.rows, c.columns));
+  auto terminal = TRY(vfs::make_terminal(*stream, terminal_events, {c.rows, c.columns, c.terminal[1] || c.terminal[2], c.terminal[0] && c.terminal[1]}));
   the_terminal = Ref<vfs::File>(terminal).leak();
   return terminal;
 }

@@ -20,12 +20,12 @@ struct WindowSize {
   u16 rows, columns, width, height;
 };
 
-termios initial_modes() {
+termios initial_modes(const TerminalSetup& setup) {
   termios modes = {};
   modes.c_iflag = ICRNL | IXON | IUTF8;
-  modes.c_oflag = OPOST | ONLCR;
+  modes.c_oflag = setup.process_output ? OPOST | ONLCR : ONLCR;
   modes.c_cflag = B38400 | CS8 | CREAD;
-  modes.c_lflag = ISIG | ICANON | ECHO | ECHOE | ECHOK | ECHOCTL | ECHOKE | IEXTEN;
+  modes.c_lflag = ISIG | ICANON | ECHOE | ECHOK | ECHOCTL | ECHOKE | IEXTEN | (setup.echo ? ECHO : 0);
   constexpr u8 kCharacters[NCCS] = {3, 28, 127, 21, 4, 0, 1, 0, 17, 19, 26, 0, 18, 15, 23, 22, 0};
   std::copy(kCharacters, kCharacters + NCCS, modes.c_cc);
   return modes;
@@ -33,8 +33,13 @@ termios initial_modes() {
 
 class Terminal final : public RefCounted<Terminal> {
  public:
-  Terminal(Stream& stream, TerminalHandler& handler, WindowSize window)
-      : stream_(stream), handler_(handler), window_(window), input_waiter_(*this), output_waiter_(*this) {
+  Terminal(Stream& stream, TerminalHandler& handler, const TerminalSetup& setup)
+      : stream_(stream),
+        handler_(handler),
+        modes_(initial_modes(setup)),
+        window_{setup.rows, setup.columns, 0, 0},
+        input_waiter_(*this),
+        output_waiter_(*this) {
     stream_.input_queue().add(&input_waiter_);
     stream_.output_queue().add(&output_waiter_);
   }
@@ -90,7 +95,7 @@ class Terminal final : public RefCounted<Terminal> {
 
   Stream& stream_;
   TerminalHandler& handler_;
-  termios modes_ = initial_modes();
+  termios modes_;
   WindowSize window_;
   i64 foreground_ = 0;
   Vec<u8> input_;         // finished lines, then the one being typed; raw: what has come
@@ -108,7 +113,9 @@ class Terminal final : public RefCounted<Terminal> {
 void Terminal::pump() {
   u8 bytes[128];
   bool came = false;
-  while (!ended_ && (canonical() || input_.size() < kInputMax - sizeof(bytes)) && stream_.input_ready()) {
+  // A full buffer waits for its reader, who takes whole lines: one line alone may be longer, and loses what is too much.
+  auto has_room = [&] { return input_.size() < kInputMax - sizeof(bytes) || (canonical() && ends_.empty()); };
+  while (!ended_ && has_room() && stream_.input_ready()) {
     IoSegment segment = IoBuffer::kernel_segment(bytes, sizeof(bytes));
     IoBuffer buffer({&segment, 1}, IoBuffer::Memory::kernel);
     Result<size_t> got = stream_.read(buffer, true);
@@ -432,8 +439,8 @@ class TerminalFile final : public File {
 
 }  // namespace
 
-Result<Ref<File>> make_terminal(Stream& stream, TerminalHandler& handler, u16 rows, u16 columns) {
-  Ref<Terminal> terminal = TRY(make_ref<Terminal>(stream, handler, WindowSize{rows, columns, 0, 0}));
+Result<Ref<File>> make_terminal(Stream& stream, TerminalHandler& handler, const TerminalSetup& setup) {
+  Ref<Terminal> terminal = TRY(make_ref<Terminal>(stream, handler, setup));
   Stat stat = anonymous_stat(kCharacterDevice | 0620);
   stat.special_device = make_device(5, 1);
   stat.block_size = 1024;

@@ -17,8 +17,14 @@ class TerminalHandler {
   ~TerminalHandler() = default;
 };
 
+struct TerminalSetup {
+  u16 rows, columns;
+  bool echo = true;            // what is typed is shown: there is where to show it
+  bool process_output = true;  // "\n" becomes "\r\n": false if the host's terminal still does that itself
+};
+
 // `stream` and `handler` live for ever. reopen() gives further descriptions of the same terminal.
-Result<Ref<File>> make_terminal(Stream& stream, TerminalHandler& handler, u16 rows, u16 columns);
+Result<Ref<File>> make_terminal(Stream& stream, TerminalHandler& handler, const TerminalSetup& setup);
 void terminal_resize(File& terminal, u16 rows, u16 columns);  // SIGWINCH if that is a change
 
 }  // namespace husk::vfs

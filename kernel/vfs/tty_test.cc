@@ -43,7 +43,7 @@ class TtyTest : public test::Machine {
  protected:
   void SetUp() override {
     Machine::SetUp();
-    file = vfs::make_terminal(screen, screen, 24, 80).release();
+    file = vfs::make_terminal(screen, screen, {24, 80}).release();
     file->flags |= vfs::kOpenNonBlocking;
   }
   std::string read(size_t size = 100) { return test::read(*file, size); }
@@ -144,6 +144,19 @@ TEST_F(TtyTest, long_output_is_processed_whole) {
   for (int i = 0; i < 1000; ++i) text += "x\n";
   EXPECT_EQ(*test::write(*file, text), text.size());
   EXPECT_EQ(screen.shown.size(), 3000u);
+}
+
+TEST_F(TtyTest, pastes_wait_for_the_reader) {
+  std::string line(70, 'x'), got;
+  line += '\n';
+  std::string pasted;
+  for (int i = 0; i < 300; ++i) pasted += line;
+  screen.type(pasted);
+  screen.type("\x04");
+  for (int i = 0; i < 300; ++i) got += read();
+  EXPECT_EQ(got, pasted);
+  EXPECT_EQ(read(), "");  // the end of file
+  EXPECT_EQ(read(), kAgain);
 }
 
 }  // namespace
