@@ -21,7 +21,7 @@ enum class RecordType : u32 {
   input_end = 64,      // u64: number of bytes of stdin that were or will be sent; then end of file
   window_size = 65,    // u16 rows, u16 columns
   signal = 66,         // u32 Linux signal number for the program
-  output_closed = 67,  // u32: 1 stdout, 2 stderr: the reader is gone (EPIPE)
+  output_closed = 67,  // u32: 1 stdout, 2 stderr; from bit 8 on what writes fail with: EPIPE, the reader is gone; ENOSPC and others
 };
 
 struct RecordHeader {

@@ -76,7 +76,7 @@ void ensure_standard_descriptors() {
 int block_signals() {
   sigset_t set;
   sigemptyset(&set);
-  for (int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH}) sigaddset(&set, signal);
+  for (int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH, SIGUSR1, SIGUSR2}) sigaddset(&set, signal);
   sigprocmask(SIG_BLOCK, &set, nullptr);
   return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
@@ -154,6 +154,7 @@ vmm::MonitorResult Run::run_machine(vmm::MonitorOptions& machine) {
 int Run::execute() {
   ensure_standard_descriptors();
   signal(SIGPIPE, SIG_IGN);
+  signal(SIGXFSZ, SIG_IGN);  // EFBIG says it
   // The name is judged first: "not found" is 127, whatever else is wrong.
   Target target = find_target(options_.target);
   vmm::sandbox::close_inherited_descriptors();

@@ -2,6 +2,7 @@
 #include "vmm/monitor.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -84,6 +85,11 @@ void append_host_config(std::vector<u8>& config, int stdin_fd, int stdout_fd, in
   abi::append_config(config, abi::ConfigTag::terminal, bytes_of(terminal));
 }
 
+std::string describe_lost_output(u32 which, int error) {
+  return std::string("output to ") + (which == 1 ? "stdout" : "stderr") + " was lost: " + strerror(error) +
+         "; send it to where it can be written, or make room there";
+}
+
 // What needs no image: made on a thread of its own while the caller finds the image.
 struct Monitor::Preparation {
   Preparation() : thread([this] { prepare(); }) {}
@@ -131,6 +137,7 @@ class Monitor::Machine : public MmioHandler {
   void access_batch(PhysAddr page);
   void on_record(abi::RecordType type, std::span<const u8> bytes);
   void on_input(std::span<const iovec> buffers);
+  void on_output_closed(u32 which, int error);
   void fail_guest(const std::string& why);
   u64 timer_deadline() const;
   std::string early_text() const;
@@ -149,7 +156,8 @@ class Monitor::Machine : public MmioHandler {
   u64 interrupts_typed_[3] = {};
   std::mutex result_mutex_;
   MonitorResult result_;
-  bool ended_ = false;  // under result_mutex_: result_.status is final
+  bool ended_ = false;       // under result_mutex_: result_.status is final
+  std::string output_lost_;  // under result_mutex_: why, or ""
   LazyWake lazy_wake_;
   BackAhead back_ahead_;
   MonitorDevices devices_;  // last: its thread uses the rest
@@ -162,6 +170,7 @@ MonitorDevices::Hooks Monitor::Machine::hooks() {
       .guest_failed = [this](const std::string& why) { fail_guest(why); },
       .record = [this](abi::RecordType type, std::span<const u8> bytes) { on_record(type, bytes); },
       .input_arrived = [this](std::span<const iovec> buffers) { on_input(buffers); },
+      .output_closed = [this](u32 which, int error) { on_output_closed(which, error); },
       .spare_time = [this] { return back_ahead_.step(); },
   };
 }
@@ -263,6 +272,7 @@ void Monitor::Machine::on_signal(const signalfd_siginfo& info) {
     return;
   }
   send_signal(info.ssi_signo);
+  if (info.ssi_signo == SIGUSR1 || info.ssi_signo == SIGUSR2) return;  // no request to stop
   if (++stop_signals_ == 1) arm(stop_timer_.get(), std::max<u64>(options_.stop_timeout_ns, 1));
   if (stop_signals_ >= 3) cut_power(kStatusPowerCut);
 }
@@ -361,6 +371,13 @@ void Monitor::Machine::on_record(abi::RecordType type, std::span<const u8> bytes
   }
 }
 
+// The program may have ended already, content with what it wrote: then nobody else says that it was lost.
+void Monitor::Machine::on_output_closed(u32 which, int error) {
+  if (error == EPIPE) return;
+  std::lock_guard lock(result_mutex_);
+  if (output_lost_.empty()) output_lost_ = describe_lost_output(which, error);
+}
+
 void Monitor::Machine::fail_guest(const std::string& why) {
   {
     std::lock_guard lock(result_mutex_);
@@ -456,6 +473,10 @@ MonitorResult Monitor::Machine::run() {
     result_.error = "the guest crashed: " + vcpu_.crash_report();
   } else if (result_.status == 125 && result_.error.empty() && !result_.exit_record && !crash_reported_) {
     result_.error = "the guest stopped before it could report why: " + early_text();
+  }
+  if (result_.error.empty() && !output_lost_.empty()) {
+    if (result_.status == 0) result_.status = 125;  // the program did not notice
+    result_.error = output_lost_;
   }
   result_.interrupts = vcpu_.interrupts_injected();
   result_.doorbells = devices_.doorbells();

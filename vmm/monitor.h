@@ -40,8 +40,8 @@ struct MonitorOptions {
   u64 memory_size = 256 * kMiB;
   std::vector<u8> config;  // boot_config.h without what the monitor adds: seed, clock, TSC frequency, terminal
   int stdin_fd = 0, stdout_fd = 1, stderr_fd = 2;
-  int signal_fd = -1;                                  // signalfd(2) of SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH: passed on to the program
-  int life_fd = -1;                                    // readable or closed at the other end: the machine is cut off
+  int signal_fd = -1;  // signalfd(2) of SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH, SIGUSR1, SIGUSR2: passed on to the program
+  int life_fd = -1;    // readable or closed at the other end: the machine is cut off
   u64 stop_timeout_ns = u64{10} * 1000 * 1000 * 1000;  // from the first stop signal to power off
   std::optional<NetworkDevice> network;                // the configuration's network records are the caller's
   MonitorEvents* events = nullptr;
@@ -86,5 +86,8 @@ class Monitor {
 
 // The boot configuration that only the host knows at the moment of starting: appended to `config`.
 void append_host_config(std::vector<u8>& config, int stdin_fd, int stdout_fd, int stderr_fd, u64 tsc_frequency, u64 tsc_now);
+
+// For MonitorResult::error: writing to stdout (1) or stderr (2) failed with `error`.
+std::string describe_lost_output(u32 which, int error);
 
 }  // namespace husk::vmm

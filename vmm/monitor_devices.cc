@@ -20,7 +20,12 @@ MonitorDevices::MonitorDevices(const GuestMemory& memory, const Streams& streams
       error_(streams.error, HostStream::Direction::out),
       receiver_([this](abi::RecordType type, std::span<const u8> bytes) { hooks_.record(type, bytes); }),
       control_([this] { loop_.wake(); }) {
-  auto closed = [this](u32 which) { return [this, which](int) { control_.send_value(abi::RecordType::output_closed, which); }; };
+  auto closed = [this](u32 which) {
+    return [this, which](int error) {
+      control_.send_value(abi::RecordType::output_closed, which | static_cast<u32>(error) << 8);
+      hooks_.output_closed(which, error);
+    };
+  };
   auto ended = [this](u64 bytes) { control_.send_value(abi::RecordType::input_end, bytes); };
   static_assert(virtio::kConsoleStandard == 0 && virtio::kConsoleError == 1 && virtio::kConsoleControl == 2);
   devices_.push_back(std::make_unique<ConsoleDevice>("console 0", &in_, &out_, ConsoleDevice::Events{ended, closed(1), hooks_.input_arrived}));

@@ -16,7 +16,7 @@ class Channel {
   InputStream& input() { return *input_; }
   OutputStream& output() { return *output_; }
   sched::WaitQueue input_waiters, output_waiters;
-  bool output_closed = false;  // the reader is gone: EPIPE
+  u8 output_closed = 0;  // what writes fail with from now on: the reader is gone (EPIPE), or the host could not write
 
   // True if something moved. Wakes who waits for it.
   bool poll();

@@ -92,9 +92,8 @@ void Consoles::take_record(abi::RecordType type, std::span<const u8> body) {
   } else if (type == abi::RecordType::output_closed) {
     u32 number;
     memcpy(&number, body.data(), sizeof(number));
-    if (number != 1 && number != 2) return;
-    Channel& closed = *channel(number == 1 ? Stream::input_output : Stream::error);
-    closed.output_closed = true;
+    Channel& closed = *channel((number & 0xff) == 1 ? Stream::input_output : Stream::error);
+    closed.output_closed = static_cast<u8>(number >> 8);
     closed.output_waiters.wake_all(vfs::kOut | vfs::kErr);
   } else if (handler != nullptr) {
     handler(type, body);
@@ -221,7 +220,7 @@ Result<size_t> write_output(Stream stream, vfs::IoBuffer& buffer, bool nonblocki
   let_other_stream_finish(stream);
   size_t done = 0;
   for (;;) {
-    if (channel->output_closed) return done > 0 ? Result<size_t>(done) : Error(EPIPE);
+    if (channel->output_closed) return done > 0 ? Result<size_t>(done) : Error(channel->output_closed);
     Result<size_t> step = channel->output().write(buffer);
     if (!step.ok()) return done > 0 ? Result<size_t>(done) : step.error();
     done += *step;

@@ -24,7 +24,8 @@ Result<size_t> read_input(vfs::IoBuffer& buffer, bool nonblocking);
 bool input_ready();  // bytes or end of input
 sched::WaitQueue& input_queue();
 
-// Bytes to the monitor; returns when they are queued (not necessarily written). EPIPE when the reader is gone.
+// Bytes to the monitor; returns when they are queued (not necessarily written). EPIPE when the reader is gone; what
+// the host said when it could not write.
 Result<size_t> write_output(Stream stream, vfs::IoBuffer& buffer, bool nonblocking);
 bool output_ready(Stream stream);
 sched::WaitQueue& output_queue(Stream stream);

@@ -134,6 +134,10 @@ def too_little_memory(t):
     result = t.husk_run([program], options=["-m", "128M"])
     t.expect(result.stdout == b"filled\n", f"{result}")
     one_line_error(t, t.husk_run([program], options=["-m", "1K"]), 125, "memory")
+    if t.hypervisor == "qemu":
+        hello = t.compile("tests/syscalls/hello.c")
+        for size in "1M", "2M", "3M", "4M", "6M":
+            one_line_error(t, t.husk_run([hello], options=["-m", size]), 125, "memory", "-m ")
 
 
 def smallest_machine(t):
@@ -150,6 +154,14 @@ def signals_from_outside(t):
         process.send_signal(number)
         out, _ = process.communicate(timeout=30)
         t.expect((out, process.returncode) == (b"got %d\n" % number, 5), f"signal {number}: {out} {process.returncode}")
+    program = c_program(t, "user", "static void on(int s) { dprintf(1, \"got %d\\n\", s); if (s == SIGTERM) _exit(5); }\n"
+                        "int main(void) { signal(SIGUSR1, on); signal(SIGUSR2, on); signal(SIGTERM, on); dprintf(1, \"ready\\n\"); for (;;) pause(); }")
+    process = subprocess.Popen([*map(str, t.husk_command()), str(program)], stdout=subprocess.PIPE, env=t.environment, cwd=t.work)
+    t.expect(process.stdout.readline() == b"ready\n", "not ready")
+    for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGUSR1, signal.SIGUSR1, signal.SIGTERM):  # more than three: no requests to stop
+        process.send_signal(number)
+        t.expect(process.stdout.readline() == b"got %d\n" % number, f"signal {number}")
+    t.expect((process.communicate(timeout=30)[1], process.returncode) == (None, 5), f"after the signals: {process.returncode}")
     spin = c_program(t, "spins", "int main(void) { signal(SIGTERM, SIG_IGN); puts(\"ready\"); fflush(stdout); for (;;); }")
     process = subprocess.Popen([*map(str, t.husk_command("--stop-timeout", "1")), str(spin)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=t.environment, cwd=t.work)
     t.expect(process.stdout.readline() == b"ready\n", "not ready")
@@ -236,6 +248,45 @@ def terminal(t):
     t.expect(os.waitstatus_to_exitcode(status) == 6, f"terminal: status {status}")
 
 
+def full_disk(t):
+    """What the host cannot write is not lost in silence: the program is told, or else the user."""
+    for count, status in (10, 125), (100_000, 1):
+        with open("/dev/full", "wb") as full:
+            process = subprocess.run([*map(str, t.husk_command()), "seq", str(count)], stdout=full, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, env=t.environment,
+                                     cwd=t.work, timeout=30 * t.slow)
+        t.expect(process.returncode == status and b"output to stdout was lost: No space left on device" in process.stderr, f"/dev/full: {process}")
+    t.expect(b"write error: No space left on device" in process.stderr, f"the program is not told: {process}")
+
+
+def half_terminal(t):
+    """One stream is a terminal, the other is not: what is typed shows once, lines end with one carriage return, the terminal is afterwards as before."""
+    import fcntl, pty, termios
+    for half in "stdin", "stdout", "stdin only":
+        ours, theirs = pty.openpty()
+        before = termios.tcgetattr(theirs)
+
+        def own_terminal():
+            os.setsid()
+            fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)
+        process = subprocess.Popen([*map(str, t.husk_command()), "cat"], stdin=theirs if "stdin" in half else subprocess.PIPE, stdout=theirs if half == "stdout" else subprocess.PIPE,
+                                   stderr=subprocess.PIPE if half == "stdin only" else theirs, env=t.environment, cwd=t.work, preexec_fn=own_terminal)
+        if "stdin" in half:
+            end = time.monotonic() + 20 * t.slow
+            while termios.tcgetattr(theirs)[3] & termios.ECHO and half == "stdin" and time.monotonic() < end:
+                time.sleep(0.01)
+            os.write(ours, b"hello\n")
+            t.expect(process.stdout.readline() == b"hello\n", "stdin is a terminal: output")
+            os.write(ours, b"\x04")
+        else:
+            process.stdin.write(b"hello\n")
+            process.stdin.close()
+        process.wait(timeout=30 * t.slow)
+        shown = os.read(ours, 1000)
+        t.expect(shown == b"hello\r\n", f"{half} is a terminal: it shows {shown}")
+        t.expect(termios.tcgetattr(theirs) == before, f"{half} is a terminal: not as before")
+        os.close(ours), os.close(theirs)
+
+
 def words(t):
     def run(*arguments):
         return t.run([t.husk, *arguments])
@@ -281,5 +332,5 @@ def completion_knows_every_option(t):
 
 
 CASES = {f.__name__: f for f in (words, build_options, completion_knows_every_option, errors, foreign_and_broken_elf, missing_libraries, image_files, environment_and_directory, exit_statuses, crash_report, too_little_memory,
-                                 smallest_machine, signals_from_outside, nothing_left_behind, streams, reports, terminal)}
-QEMU_CASES = ["exit_statuses", "streams", "signals_from_outside", "nothing_left_behind", "terminal"]
+                                 smallest_machine, signals_from_outside, nothing_left_behind, streams, full_disk, reports, terminal, half_terminal)}
+QEMU_CASES = ["too_little_memory", "exit_statuses", "streams", "signals_from_outside", "nothing_left_behind", "terminal", "full_disk"]

@@ -11,6 +11,7 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <sys/wait.h>
@@ -61,6 +62,8 @@ namespace {
 constexpr u64 kSecond = 1000 * 1000 * 1000;
 constexpr int kSerial = 3, kChannels = 4;  // three consoles and the 16550
 constexpr size_t kSerialKept = 4096;
+// Memory that a machine needs beside its image, which QEMU copies into it: with the first it starts, without the second even QEMU's firmware hangs.
+constexpr u64 kBesideImage = 8 * kMiB, kLeastBesideImage = kMiB;
 
 u64 now_ns() {
   timespec time;
@@ -88,6 +91,7 @@ class QemuMachine {
   void add_network(std::vector<std::string>& out, bool pci) const;
   void spawn(const std::string& config_path);
   void watch(HostStream& stream, u32 events);
+  std::string too_little_memory() const;
   void on_signal();
   void on_record(abi::RecordType type, std::span<const u8> bytes);
   void cut_power();
@@ -121,9 +125,20 @@ class QemuMachine {
   MonitorResult result_;
   bool child_ended_ = false, cut_ = false;
   int stop_signals_ = 0;
+  std::string output_lost_;  // why, or ""
+  u64 image_size_ = 0;
 };
 
+std::string QemuMachine::too_little_memory() const {
+  u64 enough = align_up(image_size_ + kBesideImage, kMiB) / kMiB;
+  return "too little memory: QEMU copies the image into the machine's memory; give it more: -m " + std::to_string(enough) + "M";
+}
+
 QemuMachine::QemuMachine(const MonitorOptions& options, const QemuOptions& qemu) : options_(options), qemu_(qemu) {
+  struct stat image;
+  if (stat(options_.image_path.c_str(), &image) != 0) throw_errno(options_.image_path);
+  image_size_ = static_cast<u64>(image.st_size);
+  if (options_.memory_size < image_size_ + kLeastBesideImage) throw MonitorError(too_little_memory());
   for (int i = 0; i < kChannels; ++i) {
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) throw_errno("connecting to QEMU");
@@ -269,6 +284,7 @@ void QemuMachine::on_signal() {
     return;
   }
   sender_->send_value(abi::RecordType::signal, u32{info.ssi_signo});
+  if (info.ssi_signo == SIGUSR1 || info.ssi_signo == SIGUSR2) return;  // no request to stop
   if (++stop_signals_ == 1) {
     itimerspec time{};
     u64 delay = std::max<u64>(options_.stop_timeout_ns, 1);
@@ -317,7 +333,12 @@ MonitorResult QemuMachine::run() {
   pump(stream(options_.stdin_fd, in), stream(ours_[0].get(), out)).on_end = [this](u64 bytes) {
     sender_->send_value(abi::RecordType::input_end, bytes);
   };
-  auto closed = [this](u32 which) { return [this, which](int) { sender_->send_value(abi::RecordType::output_closed, which); }; };
+  auto closed = [this](u32 which) {
+    return [this, which](int error) {
+      sender_->send_value(abi::RecordType::output_closed, which | static_cast<u32>(error) << 8);
+      if (error != EPIPE && output_lost_.empty()) output_lost_ = describe_lost_output(which, error);
+    };
+  };
   pump(stream(ours_[0].get(), in), stream(options_.stdout_fd, out)).on_closed = closed(1);
   pump(stream(ours_[1].get(), in), stream(options_.stderr_fd, out)).on_closed = closed(2);
   pump(stream(ours_[2].get(), in), *receiver_);
@@ -335,10 +356,16 @@ MonitorResult QemuMachine::run() {
   result_.timeline.ended_ns = now_ns();
   if (cut_) {
     result_.status = 128 + SIGKILL;
+  } else if (!result_.exit_record && options_.memory_size < image_size_ + kBesideImage) {
+    result_.status = 125;
+    result_.error = too_little_memory();
   } else if (!result_.exit_record) {
     result_.status = 125;
     result_.error = "the guest ended without an exit record";
     if (!serial_.text.empty()) result_.error += "; its serial line says:\n" + serial_.text;
+  } else if (!output_lost_.empty()) {
+    if (result_.status == 0) result_.status = 125;  // the program did not notice
+    result_.error = output_lost_;
   }
   return result_;
 }
