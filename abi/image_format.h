@@ -6,8 +6,8 @@
 //   4096     ImageHeader (this struct), then the relocation bitmap, see below
 //   ...      nub text+rodata, nub data   (as linked for kNubBase; see Part)
 //   ...      kernel text, rodata, relro, data (position independent)
-//   ...      manifest (JSON, UTF-8, for people and host tools; the kernel does not read it)
 //   ...      default boot configuration (boot_config.h)
+//   ...      manifest (JSON, UTF-8, for people and host tools; the kernel does not read it)
 //   ...      root file system (EROFS, aligned to 2 MiB if it is larger than that)
 // Same input, same bytes. All integers little-endian. A loader must check every offset and size against the file's.
 #pragma once
@@ -17,7 +17,7 @@
 namespace husk::abi {
 
 constexpr u64 kImageMagic = 0x31474d494b535548;  // "HUSKIMG1"
-constexpr u32 kImageVersion = 2;
+constexpr u32 kImageVersion = 3;
 constexpr u64 kImageHeaderOffset = 4096;
 constexpr u64 kImageLoadAddress = 0x200000;            // physical, for loaders that copy (PVH)
 constexpr u64 kNubBase = 0xffffffff80000000;           // virtual address the nub is linked at
@@ -71,6 +71,7 @@ struct ImageHeader {
   u64 config_offset, config_size;
   u64 rootfs_offset, rootfs_size;
   u8 nub_sha256[32], kernel_sha256[32], manifest_sha256[32], rootfs_sha256[32];
+  u64 start_checksum;  // XXH3-64 of the file up to the end of the boot configuration, itself taken as zero: finds damage, not malice, at each start
 };
 static_assert(sizeof(ImageHeader) <= 4096);
 

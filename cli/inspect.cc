@@ -8,7 +8,7 @@
 namespace husk::cli {
 
 int inspect_command(const std::string& path, bool json) {
-  image::Image image = image::Image::open(path, image::Verify::digests);
+  image::Image image = image::Image::open(path, image::Verify::whole);
   std::string text = json ? image::inspect_json(image).dump(2) + "\n" : image::inspect_text(image, image::Detail::sites);
   fputs(text.c_str(), stdout);
   return 0;

@@ -11,7 +11,6 @@
 #include <nlohmann/json.hpp>
 
 #include "abi/boot_config.h"
-#include "abi/image_format.h"
 #include "cli/configuration.h"
 #include "cli/crash_report.h"
 #include "cli/embedded.h"
@@ -20,7 +19,7 @@
 #include "cli/program.h"
 #include "cli/terminal.h"
 #include "cli/timeline.h"
-#include "image/file.h"
+#include "image/open.h"
 #include "vmm/monitor.h"
 #include "vmm/monitor_error.h"
 #include "vmm/qemu/qemu.h"
@@ -87,28 +86,21 @@ std::string kvm_trouble() {
   return std::string("/dev/kvm: ") + strerror(errno);
 }
 
-struct Image {
-  image::MappedFile file;
-  abi::ImageHeader header;
-  std::span<const u8> part(u64 offset, u64 size) const { return image::slice(file.bytes(), offset, size).value_or(image::Bytes()); }
-  u64 memory_size() const {
-    u64 size = kDefaultMemory;
-    abi::ConfigReader reader(part(header.config_offset, header.config_size));
-    while (auto record = reader.next()) {
-      if (record->tag == abi::ConfigTag::memory_size && record->bytes.size() == sizeof(size)) memcpy(&size, record->bytes.data(), sizeof(size));
-    }
-    return size;
+image::Image open_image(const std::string& path) {
+  try {
+    return image::Image::open(path, image::Verify::start);
+  } catch (const image::Error& error) {
+    throw Failure(error.what(), kStatusCannotRun);
   }
-};
+}
 
-Image open_image(const std::string& path) {
-  Image image{image::MappedFile::open(path), {}};
-  auto header = image::read_at<abi::ImageHeader>(image.file.bytes(), abi::kImageHeaderOffset);
-  if (!header || header->magic != abi::kImageMagic) {
-    throw Failure(path + ": is not a husk image; build one with: husk build PROGRAM -o FILE", kStatusCannotRun);
+u64 memory_size_of(const image::Image& image) {
+  u64 size = kDefaultMemory;
+  abi::ConfigReader reader(image.config());
+  while (auto record = reader.next()) {
+    if (record->tag == abi::ConfigTag::memory_size && record->bytes.size() == sizeof(size)) memcpy(&size, record->bytes.data(), sizeof(size));
   }
-  image.header = *header;
-  return image;
+  return size;
 }
 
 class Run {
@@ -121,6 +113,7 @@ class Run {
 
  private:
   bool choose_kvm();
+  std::pair<std::string, image::Image> find_image(const Target& target);
   vmm::MonitorResult run_machine(vmm::MonitorOptions& machine);
   void say_how_it_went(const vmm::MonitorResult& result, Messages& messages);
 
@@ -145,6 +138,18 @@ bool Run::choose_kvm() {
   return true;
 }
 
+std::pair<std::string, image::Image> Run::find_image(const Target& target) {
+  if (target.is_image) return {target.path, open_image(target.path)};
+  std::string path = cached_image(target.path, options_);
+  try {
+    return {path, image::Image::open(path, image::Verify::start)};
+  } catch (const image::Error&) {  // damaged in the cache
+    unlink(path.c_str());
+    path = cached_image(target.path, options_);
+    return {path, open_image(path)};
+  }
+}
+
 vmm::MonitorResult Run::run_machine(vmm::MonitorOptions& machine) {
   if (monitor_ == nullptr) return vmm::run_qemu(machine, {.machine = options_.machine});
   machine.before_guest = [this] { vmm::sandbox::enter(jail_); };
@@ -162,17 +167,15 @@ int Run::execute() {
   bool kvm = choose_kvm();
   if (target.is_image && !options_.with.empty())
     throw Failure(options_.target + ": is an image, to which --with adds nothing; say it to: husk build");
-  std::string path = target.is_image ? target.path : cached_image(target.path, options_);
-  Image image = open_image(path);
+  auto [path, image] = find_image(target);
   timeline_.image_ready_ns = monotonic_ns();
-  ImageFiles files(image.part(image.header.rootfs_offset, image.header.rootfs_size));
+  ImageFiles files(image.rootfs());
   Messages messages(terminal_, files);
 
   vmm::MonitorOptions machine;
   machine.image_path = path;
-  machine.memory_size = align_up(options_.memory != 0 ? options_.memory : image.memory_size(), kPageSize);
-  machine.config = make_configuration(image.part(image.header.config_offset, image.header.config_size), options_,
-                                      target.is_image ? TargetKind::image : TargetKind::program);
+  machine.memory_size = align_up(options_.memory != 0 ? options_.memory : memory_size_of(image), kPageSize);
+  machine.config = make_configuration(image.config(), options_, target.is_image ? TargetKind::image : TargetKind::program);
   network_->append_configuration(machine.config);
   machine.stop_timeout_ns = options_.stop_timeout_ns;
   machine.events = &messages;

@@ -12,6 +12,7 @@
 
 #include "abi/boot_config.h"
 #include "abi/image_format.h"
+#include "image/open.h"
 #include "image/parts.h"
 #include "image/rewrite/rewrite.h"
 #include "image/rootfs/erofs.h"
@@ -73,6 +74,13 @@ class OutputFile {
     return at;
   }
   void write(Bytes bytes, u64 offset) { write_all(file_.get(), bytes, offset, path_); }
+  std::vector<u8> read(u64 size) const {
+    std::vector<u8> bytes(size);
+    ssize_t got = pread(file_.get(), bytes.data(), size, 0);
+    if (got < 0) fail_errno(path_);
+    bytes.resize(static_cast<size_t>(got));
+    return bytes;
+  }
   u64 finish() {
     end_ = align_up(end_, kPageSize);
     if (ftruncate(file_.get(), static_cast<off_t>(end_)) != 0) fail_errno(path_);
@@ -187,14 +195,14 @@ void write_image(Contents& contents, const std::string& output) {
   header.nub_vector_stubs = contents.nub.vector_stubs;
   header.nub_state = contents.nub.state;
 
+  auto config = boot_config(contents.manifest);
+  header.config_offset = out.append(config, kPageSize);
+  header.config_size = config.size();
   std::string manifest = to_json(contents.manifest).dump(1, ' ', false, nlohmann::json::error_handler_t::replace);
   header.manifest_offset = out.append(as_bytes(manifest), kPageSize);
   header.manifest_size = manifest.size();
   Digest manifest_digest = sha256(as_bytes(manifest));
   memcpy(header.manifest_sha256, manifest_digest.data(), manifest_digest.size());
-  auto config = boot_config(contents.manifest);
-  header.config_offset = out.append(config, kPageSize);
-  header.config_size = config.size();
 
   MappedFile rootfs = MappedFile::open(contents.rootfs);
   u64 alignment = rootfs.bytes().size() > kHugePageSize ? kHugePageSize : kPageSize;
@@ -206,7 +214,10 @@ void write_image(Contents& contents, const std::string& output) {
   header.file_size = out.finish();
   u64 entry = abi::kImageLoadAddress + file_offset_of(header, contents.nub.entry_pvh);
   out.write(first_page(header.file_size, entry), 0);
-  out.write({reinterpret_cast<const u8*>(&header), sizeof(header)}, abi::kImageHeaderOffset);
+  Bytes header_bytes(reinterpret_cast<const u8*>(&header), sizeof(header));
+  out.write(header_bytes, abi::kImageHeaderOffset);
+  header.start_checksum = start_checksum(out.read(header.config_offset + header.config_size), header);
+  out.write(header_bytes, abi::kImageHeaderOffset);
   out.publish();
 }
 

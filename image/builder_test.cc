@@ -77,7 +77,7 @@ TEST_F(BuilderTest, image_has_everything_and_repeats) {
   build_image(request_, path("one.husk"));
   build_image(request_, path("two.husk"));
   EXPECT_EQ(bytes_of(path("one.husk")), bytes_of(path("two.husk")));
-  Image image = Image::open(path("one.husk"), Verify::digests);
+  Image image = Image::open(path("one.husk"), Verify::whole);
   EXPECT_TRUE(Image::looks_like_image(path("one.husk")));
   EXPECT_FALSE(Image::looks_like_image("/bin/cat"));
   const auto& header = image.header();
@@ -132,14 +132,18 @@ TEST_F(BuilderTest, relocated_words_hold_their_addends) {
 TEST_F(BuilderTest, damaged_images_get_one_clear_line) {
   build_image(request_, path("one.husk"));
   auto good = bytes_of(path("one.husk"));
-  EXPECT_EQ(error_of(good, Verify::digests), "");
+  EXPECT_EQ(error_of(good, Verify::whole), "");
   EXPECT_NE(error_of(Bytes(good).first(good.size() / 2), Verify::layout).find("is truncated"), std::string::npos);
   EXPECT_NE(error_of(Bytes(good).first(100), Verify::layout).find("is not a husk image"), std::string::npos);
   auto bad = good;
   bad.back() ^= 1;
   bad[bad.size() - 5000] ^= 1;
   EXPECT_EQ(error_of(bad, Verify::layout), "");
-  EXPECT_NE(error_of(bad, Verify::digests).find("the digest of its root file system is wrong"), std::string::npos);
+  EXPECT_EQ(error_of(bad, Verify::start), "");
+  EXPECT_NE(error_of(bad, Verify::whole).find("the digest of its root file system is wrong"), std::string::npos);
+  bad = good;
+  bad[abi::kImageHeaderOffset + sizeof(abi::ImageHeader) - 1] ^= 1;  // start_checksum itself
+  EXPECT_NE(error_of(bad, Verify::start).find("is damaged"), std::string::npos);
   bad = good;
   bad[abi::kImageHeaderOffset + 8] = 9;
   EXPECT_NE(error_of(bad, Verify::layout).find("has image version 9"), std::string::npos);

@@ -4,6 +4,9 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 namespace husk::image {
 
 void Image::fail(const std::string& what) const { throw Error(name_ + ": " + what); }
@@ -23,6 +26,18 @@ bool Image::looks_like_image(const std::string& path) {
   return file.valid() && pread(file.get(), head.data(), head.size(), 0) == static_cast<ssize_t>(head.size()) && looks_like_image(head);
 }
 
+u64 start_checksum(Bytes file, const abi::ImageHeader& header) {
+  constexpr u64 kAt = abi::kImageHeaderOffset + offsetof(abi::ImageHeader, start_checksum), kBehind = kAt + sizeof(u64), kZero = 0;
+  auto end = slice(file, header.config_offset, header.config_size);
+  if (!end || header.config_offset < kBehind) throw Error("the boot configuration lies outside the image");
+  XXH3_state_t state;
+  XXH3_64bits_reset(&state);
+  XXH3_64bits_update(&state, file.data(), kAt);
+  XXH3_64bits_update(&state, &kZero, sizeof(kZero));
+  XXH3_64bits_update(&state, file.data() + kBehind, header.config_offset + header.config_size - kBehind);
+  return XXH3_64bits_digest(&state);
+}
+
 Image Image::open(const std::string& path, Verify verify) {
   MappedFile file = MappedFile::open(path);
   Image image = from_bytes(file.bytes(), path, verify);
@@ -35,8 +50,29 @@ Image Image::from_bytes(Bytes bytes, std::string name, Verify verify) {
   image.check_layout();
   image.check_addresses();
   image.check_relocations();
-  if (verify == Verify::digests) image.check_digests();
+  if (verify == Verify::layout) return image;
+  if (start_checksum(bytes, image.header_) != image.header_.start_checksum) {
+    image.fail("is damaged: the checksum of its header, nub, kernel and boot configuration is wrong; build the image again");
+  }
+  if (verify == Verify::whole) image.check_digests();
   return image;
+}
+
+void Image::check_digests() const {
+  auto parts_digest = [&](const abi::ImagePart* parts, u32 count) {
+    Sha256 hash;
+    for (u32 i = 0; i < count; ++i) hash.add(part(parts[i].file_offset, parts[i].file_size));
+    return hash.finish();
+  };
+  auto check = [&](const char* what, const Digest& actual, const u8* expected) {
+    if (memcmp(actual.data(), expected, actual.size()) != 0) {
+      fail(std::string("is damaged: the digest of its ") + what + " is wrong; build the image again");
+    }
+  };
+  check("nub", parts_digest(header_.nub_parts, header_.nub_part_count), header_.nub_sha256);
+  check("kernel", parts_digest(header_.kernel_parts, header_.kernel_part_count), header_.kernel_sha256);
+  check("manifest", sha256(part(header_.manifest_offset, header_.manifest_size)), header_.manifest_sha256);
+  check("root file system", sha256(rootfs()), header_.rootfs_sha256);
 }
 
 void Image::check_range(const char* what, u64 offset, u64 size, u64 alignment) const {
@@ -94,23 +130,6 @@ void Image::check_relocations() const {
     fail("is damaged: impossible relocations; build the image again");
   }
   check_range("relocation bitmap", header_.relocations_offset, header_.relocation_words * sizeof(u64), sizeof(u64));
-}
-
-void Image::check_digests() const {
-  auto parts_digest = [&](const abi::ImagePart* parts, u32 count) {
-    Sha256 hash;
-    for (u32 i = 0; i < count; ++i) hash.add(part(parts[i].file_offset, parts[i].file_size));
-    return hash.finish();
-  };
-  auto check = [&](const char* what, const Digest& actual, const u8* expected) {
-    if (memcmp(actual.data(), expected, actual.size()) != 0) {
-      fail(std::string("is damaged: the digest of its ") + what + " is wrong; build the image again");
-    }
-  };
-  check("nub", parts_digest(header_.nub_parts, header_.nub_part_count), header_.nub_sha256);
-  check("kernel", parts_digest(header_.kernel_parts, header_.kernel_part_count), header_.kernel_sha256);
-  check("manifest", sha256(part(header_.manifest_offset, header_.manifest_size)), header_.manifest_sha256);
-  check("root file system", sha256(rootfs()), header_.rootfs_sha256);
 }
 
 Manifest Image::manifest() const { return manifest_from_json(part(header_.manifest_offset, header_.manifest_size), name_); }

@@ -10,9 +10,13 @@
 namespace husk::image {
 
 enum class Verify {
-  layout,   // header, offsets, boot configuration, relocation table
-  digests,  // and the SHA-256 of every part: reads the whole file
+  layout,  // header, offsets, boot configuration, relocation table
+  start,   // and start_checksum: all but the files in the image; about half a megabyte
+  whole,   // and the digests of every part: reads the whole file
 };
+
+// What start_checksum has to be. Throws Error if the boot configuration lies outside the file.
+u64 start_checksum(Bytes file, const abi::ImageHeader& header);
 
 class Image {
  public:

@@ -83,13 +83,23 @@ def image_files(t):
     for size in (0, 64, 4096, 5000, len(a) // 2, len(a) - 1):
         (t.work / "cut.husk").write_bytes(a[:size])
         broken = t.husk_run([t.work / "cut.husk"])
-        t.expect(broken.returncode in (125, 126) and broken.stderr.startswith(b"husk: "), f"image cut to {size}: {broken}")
-    for offset in (4096, 4104, 4112, 4128, 4200, 4300, 4400):
+        one_line_error(t, broken, 126, "cut.husk")
+    for offset in (*range(0, 4096 + 1024, 97), *range(4096 + 1024, described["sizes"]["nub"] + described["sizes"]["kernel"], 20_011)):
         data = bytearray(a)
-        data[offset:offset + 8] = b"\xff" * 8
+        data[offset] ^= 1 << offset % 8
         (t.work / "bad.husk").write_bytes(data)
-        broken = t.husk_run([t.work / "bad.husk"], timeout=20)
-        t.expect(broken.returncode in (125, 126), f"image with bytes {offset} changed: {broken}")
+        one_line_error(t, t.husk_run([t.work / "bad.husk"], timeout=20), 126, "bad.husk")
+    t.expect(t.run([t.husk, "inspect", "bad.husk"]).returncode != 0, "inspect of a damaged image")
+    # In the cache: built again.
+    t.environment["XDG_CACHE_HOME"] = str(t.work / "cache")
+    for _ in range(2):
+        run = t.husk_run([hello])
+        t.expect((run.returncode, run.stdout, run.stderr) == (0, b"hello, world\n", b""), f"after damage in the cache: {run}")
+        cached, = (t.work / "cache/husk").glob("*.husk")
+        data = bytearray(cached.read_bytes())
+        data[100_000] ^= 1
+        cached.chmod(0o644)
+        cached.write_bytes(data)
 
 
 def environment_and_directory(t):
