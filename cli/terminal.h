@@ -4,8 +4,9 @@
 // guard is killed, nothing is lost but that.
 #pragma once
 
-#include <sys/types.h>
 #include <termios.h>
+
+#include "host/death_guard.h"
 
 namespace husk::cli {
 
@@ -23,8 +24,7 @@ class RawTerminal {
  private:
   bool active_ = false;
   termios saved_{};
-  int guard_pipe_ = -1;
-  pid_t guard_ = 0;
+  host::DeathGuard guard_;
 };
 
 }  // namespace husk::cli

@@ -1,11 +1,9 @@
 // System calls and SHA-256 behind image/file.h.
 #include "image/file.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
-#include <sys/file.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -51,35 +49,19 @@ void write_all(int fd, Bytes bytes, u64 offset, const std::string& name) {
   }
 }
 
-namespace {
-constexpr std::string_view kTemporaryPrefix = "husk-build-";
-
-// A live owner holds the lock on its directory; whatever can be locked has lost its owner.
-void remove_abandoned(const std::string& parent) {
-  std::error_code ignored;
-  for (const auto& entry : std::filesystem::directory_iterator(parent, ignored)) {
-    if (!entry.path().filename().string().starts_with(kTemporaryPrefix)) continue;
-    Descriptor directory(open(entry.path().c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-    struct stat status;
-    if (!directory.valid() || fstat(directory.get(), &status) != 0 || status.st_uid != geteuid()) continue;
-    // A directory of the last seconds may be between its creation and its lock.
-    if (time(nullptr) - status.st_mtime < 60 || flock(directory.get(), LOCK_EX | LOCK_NB) != 0) continue;
-    std::filesystem::remove_all(entry.path(), ignored);
-  }
-}
-}  // namespace
-
 TemporaryDirectory::TemporaryDirectory() {
   const char* parent = getenv("TMPDIR");
   if (!parent || !*parent) parent = "/tmp";
-  remove_abandoned(parent);
-  path_ = std::string(parent) + "/" + std::string(kTemporaryPrefix) + "XXXXXX";
+  path_ = std::string(parent) + "/husk-build-XXXXXX";
   if (!mkdtemp(path_.data())) fail_errno("cannot make a temporary directory in " + std::string(parent));
-  lock_ = Descriptor(open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!lock_.valid() || flock(lock_.get(), LOCK_EX) != 0) fail_errno(path_);
+  guard_.start([this] {
+    for (int i = 0; i < 100 && access(path_.c_str(), F_OK) == 0; ++i, usleep(20'000)) remove();  // a program may still write into it
+  });
 }
 
-TemporaryDirectory::~TemporaryDirectory() {
+TemporaryDirectory::~TemporaryDirectory() { remove(); }
+
+void TemporaryDirectory::remove() {
   std::error_code ignored;
   std::filesystem::remove_all(path_, ignored);
 }

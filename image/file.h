@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "base/types.h"
+#include "host/death_guard.h"
 
 namespace husk::image {
 
@@ -95,7 +96,7 @@ class MappedFile {
 
 void write_all(int fd, Bytes bytes, u64 offset, const std::string& name);
 
-// A directory that is removed with all that is in it. Those that a killed process left are removed by the next one.
+// A directory that is removed with all that is in it, also if this process is killed.
 class TemporaryDirectory {
  public:
   TemporaryDirectory();
@@ -104,8 +105,9 @@ class TemporaryDirectory {
   const std::string& path() const { return path_; }
 
  private:
+  void remove();
   std::string path_;
-  Descriptor lock_;
+  host::DeathGuard guard_;
 };
 
 using Digest = std::array<u8, 32>;

@@ -205,6 +205,21 @@ def nothing_left_behind(t):
     after = set(os.listdir("/tmp")), set(os.listdir("/dev/shm"))
     left = [n for n in (after[0] - before[0]) | (after[1] - before[1]) if "husk" in n and not n.startswith("husk-e2e-")]
     t.expect(not left, f"files left after kill -9: {left}")
+    if t.hypervisor == "qemu":
+        return
+    scratch = t.work / "scratch"
+    scratch.mkdir()
+    for number in signal.SIGKILL, signal.SIGINT:
+        process = subprocess.Popen([t.husk, "build", "python3", "-o", scratch / "x.husk"], env={**t.environment, "TMPDIR": str(scratch)}, stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.DEVNULL)
+        while not list(scratch.glob("husk-build-*/root/usr")) and process.poll() is None:
+            time.sleep(0.001)
+        process.send_signal(number)
+        t.expect(process.wait(timeout=30) == -number, f"build was over before signal {number}")
+        end = time.monotonic() + 10
+        while list(scratch.iterdir()) and time.monotonic() < end:
+            time.sleep(0.01)
+        t.expect(not list(scratch.iterdir()), f"files left by a build after signal {number}: {list(scratch.iterdir())}")
 
 
 def streams(t):
