@@ -59,12 +59,26 @@ std::string cache_directory() {
   if (mkdir(directory.c_str(), 0700) != 0 && errno != EEXIST) {
     throw Failure("cache: " + directory + ": " + strerror(errno) + "; set XDG_CACHE_HOME to a directory that can be written");
   }
+  struct stat status;
+  if (stat(directory.c_str(), &status) == 0 && status.st_uid != geteuid()) {
+    throw Failure("cache: " + directory + ": belongs to another user, who could change what runs; set XDG_CACHE_HOME to a directory of your own");
+  }
   return directory;
+}
+
+// What of the program's environment decides which files its image needs.
+std::vector<std::string> deciding_environment(const RunOptions& options) {
+  std::vector<std::string> out;
+  for (const std::string& entry : options.environment) {
+    if (entry.starts_with("TZ=") || entry.starts_with("LD_LIBRARY_PATH=")) out.push_back(entry);
+  }
+  return out;
 }
 
 std::string question_of(const std::string& program, const RunOptions& options) {
   std::string out = "husk " + state_of("/proc/self/exe") + "\nprogram " + program + "\n";
   for (const std::string& with : options.with) out += "with " + with + "\n";
+  for (const std::string& entry : deciding_environment(options)) out += "with " + entry + "\n";
   if (options.jit) out += "jit\n";
   if (!options.with.empty()) {
     char* here = getcwd(nullptr, 0);
@@ -176,6 +190,7 @@ std::string cached_image(const std::string& program, const RunOptions& options) 
   BuildOptions build;
   build.program = program;
   build.with = options.with;
+  build.environment = deciding_environment(options);
   build.jit = options.jit;
   image::BuildRequest request = build_request(build);
   try {
@@ -185,6 +200,8 @@ std::string cached_image(const std::string& program, const RunOptions& options) 
       Progress progress("preparing " + options.target);
       build_image(request, image_of(digest), progress);
     }
+  } catch (const image::MissingError& error) {
+    throw Failure(error.what(), kStatusNotFound);
   } catch (const image::Error&) {
     refuse_broken_program(program);
     throw;

@@ -1,5 +1,7 @@
 // The `husk` command: options as docker users expect them; each subcommand is one function of options.h.
+#include <ctype.h>
 #include <stdio.h>
+#include <string.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -126,6 +128,15 @@ u64 memory_of(const RunWords& words) {
   return memory;
 }
 
+// Names of machines become host names, which hold no others (RFC 1123 section 2.1), but for docker's underscore.
+void check_name(const std::string& option, const std::string& name) {
+  auto good = [](char c) { return isalnum(static_cast<unsigned char>(c)) != 0 || strchr("-._", c) != nullptr; };
+  if (name.empty()) return;
+  if (name.size() > 64 || !std::all_of(name.begin(), name.end(), good) || strchr("-._", name[0]) != nullptr) {
+    throw Failure(option + " " + name + ": not a name; at most 64 letters, digits, '-', '.' and '_', the first a letter or digit");
+  }
+}
+
 void finish_run_options(RunOptions& options, const RunWords& words) {
   options.environment = environment_of(words);
   options.memory = memory_of(words);
@@ -135,6 +146,9 @@ void finish_run_options(RunOptions& options, const RunWords& words) {
   double cpus = strtod(words.cpus.c_str(), &end);
   if (end == words.cpus.c_str() || *end != 0 || !(cpus > 0)) throw Failure("--cpus " + words.cpus + ": not a number of CPUs");
   if (cpus != 1) throw Failure("--cpus " + words.cpus + ": only 1 works yet; leave the option out");
+  if (options.json && !options.timeline) throw Failure("--json: is about the time line; add --timeline");
+  check_name("--name", options.name);
+  check_name("--hostname", options.host_name);
   if (!words.log_level.empty()) options.log_level = parse_log_level(words.log_level);
   if (!options.directory.empty() && options.directory[0] != '/')
     throw Failure("--workdir " + options.directory + ": not absolute; it is a path in the machine");

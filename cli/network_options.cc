@@ -216,6 +216,7 @@ NetworkOptions parse_network(const NetworkWords& words) {
     if (!mtu || *mtu < 1280) throw Failure("--mtu " + words.mtu + ": not a number from 1280 to " + std::to_string(vmm::net::kUserMtu));
     out.mtu = static_cast<u16>(*mtu);
   }
+  if (words.pcap == "-") throw Failure("--pcap -: stdout is the program's; name a file, or a FIFO (mkfifo) that tcpdump -r reads");
   out.pcap = words.pcap;
   check_kind(out, words);
   return out;

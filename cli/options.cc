@@ -54,7 +54,7 @@ void add_environment(std::vector<std::string>& out, const std::string& entry) {
 
 void add_environment_file(std::vector<std::string>& out, const std::string& path) {
   std::ifstream file(path);
-  if (!file) throw Failure("--env-file " + path + ": " + strerror(errno) + "; check the path");
+  if (!file || (file.peek(), file.bad())) throw Failure("--env-file " + path + ": " + strerror(errno) + "; check the path");
   for (std::string line; std::getline(file, line);) {
     size_t start = line.find_first_not_of(" \t");
     if (start != std::string::npos && line[start] != '#') add_environment(out, line.substr(start));

@@ -59,6 +59,9 @@ void check_program(const std::string& path, const struct stat& status, int fd) {
   if (header.e_ident[EI_CLASS] != ELFCLASS64 || header.e_machine != EM_X86_64) {
     cannot_run(path, "is for another architecture (machine " + std::to_string(header.e_machine) + "); husk runs x86-64 programs");
   }
+  if (header.e_type == ET_REL || header.e_type == ET_CORE || header.e_entry == 0) {
+    cannot_run(path, "is a library, an object file or a core dump; name a program");
+  }
   if (access(path.c_str(), X_OK) != 0 || (status.st_mode & 0111) == 0) cannot_run(path, "is not executable; chmod +x it");
 }
 

@@ -30,6 +30,12 @@ class Error : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// Something that a program needs is not there.
+class MissingError : public Error {
+ public:
+  using Error::Error;
+};
+
 // "WHAT: strerror" for a failed system call.
 [[noreturn]] void fail_errno(const std::string& what);
 

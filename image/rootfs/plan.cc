@@ -35,6 +35,7 @@ class Planner {
     libraries_.add_needs_of(plan_.program, missing_);
     add_recipes();
     report_missing();
+    for (const std::string& path : plan_.tree.left_out()) plan_.warnings.push_back("left out, neither a file nor a directory: " + path);
     return std::move(plan_);
   }
 
@@ -126,7 +127,7 @@ class Planner {
     try {
       interpreter = find_program(words[0]);
     } catch (const Error& error) {
-      throw Error(script + ": its interpreter is missing: " + error.what());
+      throw MissingError(script + ": its interpreter is missing: " + error.what());
     }
     plan_.arguments[0] = script;
     plan_.arguments.insert(plan_.arguments.begin(), words.begin(), words.end());
@@ -238,9 +239,9 @@ class Planner {
   void report_missing() {
     if (!optional_missing_.empty()) plan_.warnings.push_back("left out, not installed: " + describe(optional_missing_));
     if (missing_.empty()) return;
-    throw Error(request_.program + ": " + std::to_string(missing_.size()) +
-                (missing_.size() == 1 ? " library is missing: " : " libraries are missing: ") + describe(missing_) +
-                "; install the packages that hold them, or name their directory with -e LD_LIBRARY_PATH=DIR");
+    throw MissingError(request_.program + ": " + std::to_string(missing_.size()) +
+                       (missing_.size() == 1 ? " library is missing: " : " libraries are missing: ") + describe(missing_) +
+                       "; install the packages that hold them, or name their directory with -e LD_LIBRARY_PATH=DIR");
   }
 
   const PlanRequest& request_;

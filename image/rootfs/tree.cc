@@ -143,6 +143,8 @@ void Tree::add_host_directory(const std::string& host, const std::string& to, co
       add_host_directory(from, place_at, keep);
     } else if (entry.is_regular_file()) {
       add_file_as(from, place_at, Times::keep);
+    } else {
+      left_out_.push_back(from);
     }
   }
 }

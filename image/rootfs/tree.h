@@ -42,9 +42,12 @@ class Tree {
   // The path with the tree's own symbolic links followed; the last parts need not exist.
   std::string resolve(const std::string& path) const;
 
+  const std::vector<std::string>& left_out() const { return left_out_; }  // by add_host_directory: sockets, FIFOs, devices
+
  private:
   TreeNode& place(const std::string& path);  // makes parent directories
   std::map<std::string, TreeNode> nodes_;
+  std::vector<std::string> left_out_;
 };
 
 // Absolute, without ".", ".." and double slashes; symbolic links are not looked at.

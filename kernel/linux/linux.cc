@@ -146,10 +146,14 @@ Result<void> collect_strings(Program& program, const Configuration& from) {
   end_machine(status, 0);
 }
 
+// What is missing of the directory is made.
 Result<void> enter_directory(FileContext& context, std::string_view path) {
+  for (size_t end = 1; end <= path.size(); ++end) {
+    if (end == path.size() || path[end] == '/') (void)tree().make_node(context.root, path.substr(0, end), vfs::kDirectoryType | 0755, 0);
+  }
   auto directory = tree().resolve(context.root, path, vfs::kDirectory);
   if (!directory.ok()) {
-    log(LogLevel::error, "working directory %.*s: not in the image", static_cast<int>(path.size()), path.data());
+    log(LogLevel::error, "working directory %.*s: cannot be one", static_cast<int>(path.size()), path.data());
     return directory.error();
   }
   context.working_directory = directory.release();

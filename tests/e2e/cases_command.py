@@ -66,7 +66,17 @@ def missing_libraries(t):
     program = c_program(t, "needs", "int first(void), second(void); int main(void) { return first() + second(); }", ["-L.", "-lhuskfirst", "-lhusksecond"])
     os.unlink(t.work / "libhuskfirst.so")
     os.unlink(t.work / "libhusksecond.so")
-    one_line_error(t, t.husk_run([program]), 125, "libhuskfirst.so", "libhusksecond.so")
+    one_line_error(t, t.husk_run([program]), 127, "libhuskfirst.so", "libhusksecond.so")
+    (t.work / "elsewhere").mkdir()
+    for name in ("first", "second"):
+        t.run(["gcc", "-shared", "-fPIC", "-o", f"elsewhere/libhusk{name}.so", f"{name}.c"])
+    found = t.husk_run([program], options=["-e", f"LD_LIBRARY_PATH={t.work}/elsewhere"])
+    t.expect(found.returncode == 0, f"with LD_LIBRARY_PATH: {found}")
+    script = t.work / "script"
+    script.write_text("#!/no/such/interpreter\n")
+    script.chmod(0o755)
+    one_line_error(t, t.husk_run([script]), 127, "/no/such/interpreter")
+    one_line_error(t, t.husk_run([t.work / "elsewhere/libhuskfirst.so"]), 126, "library")
 
 
 def image_files(t):
@@ -112,6 +122,9 @@ def environment_and_directory(t):
     t.environment["SECRET"] = "x"
     t.expect(b"SECRET" not in t.husk_run(["env"]).stdout, "the host's environment leaked")
     t.expect(t.husk_run(["pwd"], options=["-w", "/tmp"]).stdout == b"/tmp\n", "-w")
+    t.expect(t.husk_run(["pwd"], options=["-w", "/made/for/it"]).stdout == b"/made/for/it\n", "-w makes the directory")
+    one_line_error(t, t.husk_run(["pwd"], options=["-w", "/etc/passwd/x"]), 126, "/etc/passwd/x")
+    t.expect(t.husk_run(["date", "-d", "@0", "+%H %Z"], options=["-e", "TZ=Asia/Tokyo"]).stdout == b"09 JST\n", "-e TZ=ZONE")
     (t.work / "site").mkdir()
     (t.work / "site/page").write_text("content\n")
     t.expect(t.husk_run(["cat", "/srv/page"], options=["--with", f"{t.work}/site:/srv"]).stdout == b"content\n", "--with DIR:PATH")
@@ -322,6 +335,8 @@ def words(t):
     one_line_error(t, run("run", "--cpus", "2", "true"), 125, "--cpus 2")
     result = run("run", "-e", "A=B", "--rm", "--cpus", "1.0", "--", "/bin/echo", "-n", "--", "x")
     t.expect(result.stdout == b"-- x", f"run -- PROGRAM: {result.stdout!r} {result.stderr!r}")
+    for options in ("--json",), ("--pcap", "-"), ("--hostname", "two words"), ("--name", "-x"), ("--env-file", "."):
+        one_line_error(t, run("run", *options, "true"), 125, options[0])
     os.mkfifo(t.work / "fifo")
     one_line_error(t, t.husk_run([t.work / "fifo"]), 126, "fifo")
 
@@ -335,6 +350,9 @@ def build_options(t):
     one_line_error(t, t.run([t.husk, "build", "-m", "1K", program, "-o", image]), 125, "1K")
     one_line_error(t, t.run([t.husk, "run", "--with", f"{program}:/x", image]), 125, "--with")
     os.mkfifo(t.work / "pipe")
+    (t.work / "tree").mkdir()
+    os.mkfifo(t.work / "tree/fifo")
+    t.expect(b"tree/fifo" in t.run([t.husk, "build", program, "-o", t.work / "x.husk", "--with", t.work / "tree"]).stderr, "a FIFO is left out without a word")
     one_line_error(t, t.run([t.husk, "build", program, "-o", program]), 125, "the program itself")
     one_line_error(t, t.run([t.husk, "build", program, "-o", t.work / "pipe"]), 125, "not a regular file")
     t.expect(t.run([program]).returncode == 0, "the program is damaged")
