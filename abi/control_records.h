@@ -13,7 +13,7 @@ enum class RecordType : u32 {
   // guest → monitor
   log = 1,     // u8 level (boot_config.h), then text without newline
   trace = 2,   // text: one system call
-  crash = 3,   // CrashRecord, then frame_count × CrashFrame, then the text of the modules' paths
+  crash = 3,   // CrashRecord, then frame_count × CrashFrame, the message, module_count × CrashModule with its path, the stacks' bytes
   exit = 4,    // ExitRecord; nothing follows it
   ready = 5,   // empty: the program's entry point is about to run
   window = 6,  // u8 raw: 1 the program switched its terminal to raw mode (informative)
@@ -37,19 +37,27 @@ struct ExitRecord {
   u64 tsc_kernel_start, tsc_program_start, tsc_program_exit;
 };
 
-struct CrashFrame {
-  u64 address;        // in the guest
-  u64 module_offset;  // address as in the ELF file of the module (virtual address minus load bias)
-  u32 path_offset;    // into the text behind the frames; kernel frames have the path "[kernel]"
-  u32 path_size;
-};
+// Facts only: who receives them walks the program's stack and finds the names. A kernel panic has frames of the kernel and no more;
+// a crash of the program has modules and stacks.
 struct CrashRecord {
   u32 signal;  // 0: kernel panic
   u32 code;    // si_code
   u64 fault_address;
   u64 registers[18];  // rax rbx rcx rdx rsi rdi rbp rsp r8..r15 rip rflags
-  u32 frame_count;
-  u32 message_size;  // text before the modules' paths
+  u32 frame_count, module_count;
+  u64 message_size;
+  struct Stack {
+    u64 address, size;
+  } stacks[2];  // from the stack pointer, and from where it was when the last signal handler was called
+};
+struct CrashFrame {   // of the kernel
+  u64 address;        // in the guest
+  u64 module_offset;  // address as in kernel.elf
+};
+struct CrashModule {  // executable mapping
+  u64 start, end;
+  u64 file_offset;  // what `start` shows of the file
+  u64 path_size;    // the path's bytes follow; none if there is no file
 };
 
 }  // namespace husk::abi

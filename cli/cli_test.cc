@@ -1,18 +1,11 @@
-// The command's own logic: words into options, options into a configuration, crash records into text.
+// The command's own logic: words into options, options into a configuration.
 #include <gtest/gtest.h>
-#include <signal.h>
 #include <stdlib.h>
 
-#include <fstream>
-
 #include "abi/boot_config.h"
-#include "abi/control_records.h"
 #include "cli/configuration.h"
-#include "cli/crash_report.h"
 #include "cli/failure.h"
 #include "cli/program.h"
-
-extern "C" const char __executable_start;  // the linker's: where this program was loaded
 
 namespace husk::cli {
 namespace {
@@ -158,36 +151,6 @@ TEST(Program, exit_statuses_of_what_cannot_be_run) {
   EXPECT_EQ(status_of("/etc/passwd"), 126);
   EXPECT_EQ(status_of(""), 127);
   EXPECT_EQ(status_of("ls"), 0);
-}
-
-int sample_function() { return 42; }
-
-TEST(CrashReport, names_functions_from_the_file_and_survives_any_record) {
-  std::ifstream file("/proc/self/exe", std::ios::binary);
-  std::vector<u8> elf((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  u64 offset = reinterpret_cast<u64>(&sample_function) - reinterpret_cast<u64>(&__executable_start);
-  EXPECT_NE(symbol_at(elf, offset + 1).find("sample_function"), std::string::npos);
-
-  struct {
-    abi::CrashRecord crash;
-    abi::CrashFrame frame;
-    char text[12];
-  } record{};
-  record.crash.signal = SIGSEGV;
-  record.crash.fault_address = 0x1234;
-  record.crash.frame_count = 1;
-  record.frame = {0xffff0000, offset + 1, 0, 8};
-  memcpy(record.text, "[kernel]", 8);
-  const u8* bytes = reinterpret_cast<const u8*>(&record);
-  size_t size = offsetof(decltype(record), text) + 8;
-  std::string text = describe_crash({bytes, size}, ImageFiles({}), elf);
-  EXPECT_NE(text.find("SIGSEGV"), std::string::npos);
-  EXPECT_NE(text.find("0x1234"), std::string::npos);
-  EXPECT_NE(text.find("sample_function"), std::string::npos);
-  for (size_t cut = 0; cut < size; ++cut) describe_crash({bytes, cut}, ImageFiles({}), {});
-  record.crash.frame_count = ~0u;
-  record.crash.message_size = ~0u;
-  describe_crash({bytes, size}, ImageFiles({}), {});
 }
 
 }  // namespace

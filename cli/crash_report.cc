@@ -1,21 +1,18 @@
 // See cli/crash_report.h.
 #include "cli/crash_report.h"
 
-#include <cxxabi.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include <map>
+#include <algorithm>
 
 #include "abi/control_records.h"
-#include "image/elf/view.h"
 
 namespace husk::cli {
 namespace {
 
-constexpr u32 kFramesMax = 256;
+constexpr u64 kFramesMax = 256, kModulesMax = 4096, kPathMax = 4096;
 constexpr const char* kRegisters[18] = {"rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", "r8",
                                         "r9",  "r10", "r11", "r12", "r13", "r14", "r15", "rip", "rflags"};
 
@@ -24,14 +21,6 @@ std::string text(const char* format, Arguments... arguments) {
   char buffer[512];
   snprintf(buffer, sizeof(buffer), format, arguments...);
   return buffer;
-}
-
-std::string demangle(const std::string& name) {
-  int status = 0;
-  char* plain = ::abi::__cxa_demangle(name.c_str(), nullptr, nullptr, &status);
-  std::string result = plain != nullptr ? plain : name;
-  free(plain);
-  return result;
 }
 
 // What comes from the guest goes to a terminal: printable characters only.
@@ -62,58 +51,88 @@ std::string registers(const husk::abi::CrashRecord& crash) {
   return out;
 }
 
-}  // namespace
-
-std::string symbol_at(std::span<const u8> elf_file, u64 offset) {
-  try {
-    auto elf = image::ElfView::parse(elf_file, "crash");
-    const image::ElfSymbol* best = nullptr;
-    std::vector<image::ElfSymbol> symbols = elf.symbols();
-    for (const image::ElfSymbol& symbol : symbols) {
-      if (symbol.type != STT_FUNC && symbol.type != STT_NOTYPE && symbol.type != STT_GNU_IFUNC) continue;
-      if (symbol.name.empty() || symbol.value == 0 || symbol.value > offset) continue;
-      if (symbol.size != 0 && offset - symbol.value >= symbol.size) continue;
-      if (best == nullptr || symbol.value > best->value || (symbol.value == best->value && symbol.size > best->size)) best = &symbol;
-    }
-    if (best == nullptr) return "";
-    return demangle(std::string(best->name)) + text("+0x%lx", offset - best->value);
-  } catch (const image::Error&) {
-    return "";
+// Takes the record apart from the front; what is not there is empty.
+class Reader {
+ public:
+  explicit Reader(std::span<const u8> bytes) : bytes_(bytes) {}
+  std::span<const u8> take(u64 size) {
+    auto part = bytes_.first(std::min<u64>(size, bytes_.size()));
+    bytes_ = bytes_.subspan(part.size());
+    return part;
   }
+  std::string_view take_text(u64 size) { return image::as_text(take(size)); }
+  template <typename T>
+  bool take_value(T* value) {
+    auto found = image::read_at<T>(bytes_, 0);
+    if (found) *value = *found;
+    take(sizeof(T));
+    return found.has_value();
+  }
+
+ private:
+  std::span<const u8> bytes_;
+};
+
+std::string frame_line(size_t number, const Frame& frame) {
+  return text("  #%-2lu 0x%012lx ", number, frame.address) + (frame.name.empty() ? "?" : printable(frame.name)) + " in " +
+         (frame.path.empty() ? "?" : printable(frame.path)) + text(" (0x%lx)\n", frame.module_address);
 }
 
-std::string describe_crash(std::span<const u8> record, const ImageFiles& files, std::span<const u8> kernel_elf) {
-  husk::abi::CrashRecord crash;
-  if (record.size() < sizeof(crash)) return "husk: the guest sent a crash report that is too short\n";
-  memcpy(&crash, record.data(), sizeof(crash));
-  record = record.subspan(sizeof(crash));
-  u64 count = std::min<u64>(crash.frame_count, kFramesMax);
-  u64 frame_bytes = u64{crash.frame_count} * sizeof(husk::abi::CrashFrame);
-  if (frame_bytes > record.size()) return headline(crash) + registers(crash);
-  std::string_view strings(reinterpret_cast<const char*>(record.data()) + frame_bytes, record.size() - frame_bytes);
-  size_t message_size = std::min<size_t>(crash.message_size, strings.size());
-  std::string out = headline(crash);
-  if (message_size != 0) out += "  " + printable(strings.substr(0, message_size)) + "\n";
-  strings.remove_prefix(message_size);
-  out += registers(crash);
-  std::map<std::string, std::vector<u8>> loaded;
-  for (u64 i = 0; i < count; ++i) {
-    husk::abi::CrashFrame frame;
-    memcpy(&frame, record.data() + i * sizeof(frame), sizeof(frame));
-    std::string path;
-    if (frame.path_offset <= strings.size()) path = strings.substr(frame.path_offset, frame.path_size);
-    std::string name;
+std::string kernel_frames(Reader& reader, u64 count, std::span<const u8> kernel_elf) {
+  std::string out;
+  husk::abi::CrashFrame frame;
+  if (count == 0) return out;
+  SymbolFile kernel({kernel_elf.begin(), kernel_elf.end()});
+  for (u64 i = 0; i < count && reader.take_value(&frame); ++i) {
+    if (i >= kFramesMax) continue;
     // A return address may be the first byte behind its function: look one byte earlier in all frames but the first.
-    u64 offset = frame.module_offset - (i == 0 ? 0 : 1);
-    if (path == "[kernel]") {
-      name = symbol_at(kernel_elf, offset);
-    } else if (!path.empty()) {
-      if (!loaded.contains(path)) loaded[path] = files.read(path).value_or(std::vector<u8>());
-      name = symbol_at(loaded[path], offset);
-    }
-    out += text("  #%-2lu 0x%012lx ", i, frame.address) + (name.empty() ? "?" : printable(name)) + " in " + (path.empty() ? "?" : printable(path)) +
-           text(" (0x%lx)\n", frame.module_offset);
+    auto symbol = kernel.symbol_at(frame.module_offset - (i == 0 ? 0 : 1));
+    std::string name = symbol ? symbol->name + text("+0x%lx", frame.module_offset - symbol->address) : "";
+    out += frame_line(i, {frame.address, frame.module_offset, "[kernel]", name});
   }
+  return out;
+}
+
+// It is no file of the image, but lies in the kernel.
+std::vector<u8> vdso_of(std::span<const u8> kernel_elf) {
+  SymbolFile kernel({kernel_elf.begin(), kernel_elf.end()});
+  if (kernel.elf() == nullptr) return {};
+  auto start = kernel.elf()->symbol("husk_vdso_start"), end = kernel.elf()->symbol("husk_vdso_end");
+  if (!start || !end || *start > *end) return {};
+  auto bytes = kernel.elf()->at_address(*start, *end - *start).value_or(image::Bytes());
+  return {bytes.begin(), bytes.end()};
+}
+
+std::string program_frames(const husk::abi::CrashRecord& crash, Reader& reader, const ReadFile& read_file, std::span<const u8> kernel_elf) {
+  std::vector<Module> modules;
+  husk::abi::CrashModule module;
+  for (u32 i = 0; i < crash.module_count && i < kModulesMax && reader.take_value(&module); ++i) {
+    std::string_view path = reader.take_text(module.path_size);
+    if (path.size() <= kPathMax) modules.push_back({module.start, module.end, module.file_offset, std::string(path)});
+  }
+  std::vector<StackBytes> stacks;
+  for (const auto& stack : crash.stacks) stacks.push_back({stack.address, reader.take(stack.size)});
+  auto read = [&](const std::string& path) { return path == "[vdso]" ? vdso_of(kernel_elf) : read_file(path); };
+  Backtrace backtrace(std::move(modules), std::move(stacks), read);
+  backtrace.walk(crash.registers);
+  std::string out;
+  for (size_t i = 0; i < backtrace.frames().size(); ++i) out += frame_line(i, backtrace.frames()[i]);
+  if (!backtrace.why_it_ended().empty()) out += "  the backtrace ends here: " + backtrace.why_it_ended() + "\n";
+  return out;
+}
+
+}  // namespace
+
+std::string describe_crash(std::span<const u8> record, const ReadFile& read_file, std::span<const u8> kernel_elf) {
+  husk::abi::CrashRecord crash;
+  Reader reader(record);
+  if (!reader.take_value(&crash)) return "husk: the guest sent a crash report that is too short\n";
+  std::string frames = kernel_frames(reader, crash.frame_count, kernel_elf);
+  std::string_view message = reader.take_text(crash.message_size);
+  std::string out = headline(crash);
+  if (!message.empty()) out += "  " + printable(message) + "\n";
+  out += registers(crash) + frames;
+  if (crash.signal != 0) out += program_frames(crash, reader, read_file, kernel_elf);
   return out;
 }
 

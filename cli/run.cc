@@ -15,6 +15,7 @@
 #include "cli/crash_report.h"
 #include "cli/embedded.h"
 #include "cli/failure.h"
+#include "cli/image_files.h"
 #include "cli/network.h"
 #include "cli/program.h"
 #include "cli/terminal.h"
@@ -38,7 +39,10 @@ class Messages : public vmm::MonitorEvents {
     print("husk: guest " + std::string(kLevels[level < 4 ? level : 3]) + ": " + clean(text) + "\n");
   }
   void trace(std::string_view text) override { print(clean(text) + "\n"); }
-  void crash(std::span<const u8> record) override { print(describe_crash(record, files_, embedded_kernel())); }
+  void crash(std::span<const u8> record) override {
+    auto read_file = [this](const std::string& path) { return files_.read(path).value_or(std::vector<u8>()); };
+    print(describe_crash(record, read_file, embedded_kernel()));
+  }
   void raw_terminal(bool) override {}
   void print(const std::string& text) {
     std::string out;

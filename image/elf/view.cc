@@ -106,12 +106,17 @@ std::string_view ElfView::string_at(Bytes table, u64 offset) const {
   return as_text(rest.first(static_cast<size_t>(end - rest.begin())));
 }
 
-std::optional<Bytes> ElfView::at_address(u64 address, u64 size) const {
+std::optional<Bytes> ElfView::from_address(u64 address) const {
   for (const auto& segment : segments_) {
     if (segment.p_type != PT_LOAD || address < segment.p_vaddr || address - segment.p_vaddr >= segment.p_filesz) continue;
-    return slice(contents(segment), address - segment.p_vaddr, size);
+    return contents(segment).subspan(address - segment.p_vaddr);
   }
   return std::nullopt;
+}
+
+std::optional<Bytes> ElfView::at_address(u64 address, u64 size) const {
+  auto rest = from_address(address);
+  return rest ? slice(*rest, 0, size) : std::nullopt;
 }
 
 bool ElfView::is_executable(u64 address) const {

@@ -54,6 +54,8 @@ class ElfView {
 
   // File bytes that PT_LOAD segments put at `address`; not the zeros behind them.
   std::optional<Bytes> at_address(u64 address, u64 size) const;
+  // The same to the end of the segment's bytes.
+  std::optional<Bytes> from_address(u64 address) const;
   bool is_executable(u64 address) const;
   u64 memory_start() const;  // lowest p_vaddr of PT_LOAD, 0 if there is none
   u64 memory_end() const;

@@ -16,13 +16,12 @@ namespace {
 
 constexpr u32 kFramesMax = 32;
 constexpr size_t kMessageMax = 256;
-constexpr char kPath[] = "[kernel]";
 constexpr u64 kStackMax = 32 * kKiB;  // no stack is larger
 
 struct Report {
   abi::CrashRecord record;
   abi::CrashFrame frames[kFramesMax];
-  char text[kMessageMax + sizeof(kPath)];
+  char text[kMessageMax];
 };
 
 constinit Report report;
@@ -34,7 +33,7 @@ bool in_text(u64 address) { return address >= reinterpret_cast<u64>(kernel_text_
 
 void add_frame(u64 address) {
   if (report.record.frame_count == kFramesMax) return;
-  report.frames[report.record.frame_count++] = {address, address - kernel_base, 0, sizeof(kPath) - 1};
+  report.frames[report.record.frame_count++] = {address, address - kernel_base};
 }
 
 // {caller's rbp, return address} at each rbp. Stacks grow down, so callers' frames are at higher addresses.
@@ -65,13 +64,10 @@ void send_record(const char* message) {
     memcpy(bytes + size, from, length);
     size += length;
   };
-  size_t message_size = strlen(message);
-  report.record.message_size = static_cast<u32>(message_size);
-  for (u32 i = 0; i < report.record.frame_count; ++i) report.frames[i].path_offset = report.record.message_size;
+  report.record.message_size = strlen(message);
   append(&report.record, sizeof(report.record));
   append(report.frames, report.record.frame_count * sizeof(abi::CrashFrame));
-  append(message, message_size);
-  append(kPath, sizeof(kPath) - 1);
+  append(message, report.record.message_size);
   crash_sink({bytes, size});
 }
 

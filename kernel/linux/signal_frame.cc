@@ -172,6 +172,7 @@ Result<void> push_signal_frame(Task& task, TrapFrame& frame, const SignalInfo& i
   out.context.mask = mask_to_restore;
   out.info = info;
   TRY(mem::copy_to_user(stack_pointer, &out, sizeof(out)));
+  if (!alternate.contains(frame.rsp)) task.interrupted_stack = frame.rsp;
   if ((alternate.flags & kSsAutodisarm) != 0) task.alternate_stack = {};
 
   frame.rdi = static_cast<u64>(info.number);

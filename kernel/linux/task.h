@@ -99,6 +99,7 @@ struct Task : RefCounted<Task>, ListNode<TaskTag> {
   bool saved_mask_valid = false;
   PendingSignals pending;  // for this thread
   AlternateStack alternate_stack;
+  u64 interrupted_stack = 0;  // the stack pointer when the last handler was called on a stack that is not the alternate one, for crash reports
   u64 set_child_tid = 0, clear_child_tid = 0;  // addresses: CLONE_CHILD_SETTID, CLONE_CHILD_CLEARTID
   u64 robust_list = 0;                         // address, set_robust_list(2)
   u64 rseq_area = 0;                           // address, rseq(2)
