@@ -88,13 +88,18 @@ SymbolFile::SymbolFile(std::vector<u8> bytes) : bytes_(std::move(bytes)) {
   } catch (const image::Error&) {}
 }
 
+// Of several names for one place the shortest: the others are mostly for the C library's own use.
 std::optional<Symbol> SymbolFile::symbol_at(u64 address, u64 lowest) const {
   const image::ElfSymbol* best = nullptr;
+  auto better = [&](const image::ElfSymbol& a, const image::ElfSymbol& b) {
+    if (a.value != b.value) return a.value > b.value;
+    return a.size != b.size ? a.size > b.size : a.name.size() < b.name.size();
+  };
   for (const image::ElfSymbol& symbol : symbols_) {
     if (symbol.type != STT_FUNC && symbol.type != STT_NOTYPE && symbol.type != STT_GNU_IFUNC) continue;
     if (symbol.name.empty() || symbol.value == 0 || symbol.value > address || symbol.value < lowest) continue;
     if (symbol.size != 0 && address - symbol.value >= symbol.size) continue;
-    if (best == nullptr || symbol.value > best->value || (symbol.value == best->value && symbol.size > best->size)) best = &symbol;
+    if (best == nullptr || better(symbol, *best)) best = &symbol;
   }
   if (best == nullptr) return std::nullopt;
   return Symbol{demangle(std::string(best->name)), best->value};
@@ -154,20 +159,21 @@ std::optional<DwarfRegisters> Backtrace::caller_by_signal_frame(const DwarfRegis
   return caller[kDwarfRip] && caller[kDwarfRsp] ? std::optional(caller) : std::nullopt;
 }
 
-// A return address that a call has just put there, not one that a `ret` to nowhere left behind.
-bool Backtrace::is_behind_call(u64 address) {
+// Whether a call instruction ends there: of that function if one is given.
+bool Backtrace::is_behind_call(u64 address, const SymbolFile* file, std::optional<u64> function) {
   Place place = find(address);
   auto code = place.file != nullptr ? place.file->elf()->at_address(place.address - 7, 7) : std::nullopt;
   if (!code) return false;
+  bool direct = (*code)[2] == 0xe8;  // call rel32
+  if (function) return direct && place.file == file && place.address + static_cast<u64>(i64{*image::read_at<i32>(*code, 3)}) == *function;
   auto indirect = [&](size_t at) { return (*code)[at] == 0xff && ((*code)[at + 1] & 0x38) == 0x10; };
-  return (*code)[2] == 0xe8 || indirect(5) || indirect(4) || indirect(3) || indirect(1) ||
-         indirect(0);  // call rel32; call r/m of 2, 3, 4, 6, 7 bytes
+  return direct || indirect(5) || indirect(4) || indirect(3) || indirect(1) || indirect(0);  // call r/m of 2, 3, 4, 6, 7 bytes
 }
 
-// The program is where no code is: a call that led nowhere.
-std::optional<DwarfRegisters> Backtrace::caller_by_call(const DwarfRegisters& registers) {
+// The return address is the last word on the stack: of a call that led nowhere, and of a function that has not touched the stack.
+std::optional<DwarfRegisters> Backtrace::caller_by_call(const DwarfRegisters& registers, const SymbolFile* file, std::optional<u64> function) {
   auto back = word(*registers[kDwarfRsp]);
-  if (!back || !is_behind_call(*back)) return std::nullopt;
+  if (!back || !is_behind_call(*back, file, function)) return std::nullopt;
   DwarfRegisters next = registers;
   next[kDwarfRip] = back;
   next[kDwarfRsp] = *registers[kDwarfRsp] + 8;
@@ -184,26 +190,32 @@ std::optional<DwarfRegisters> Backtrace::caller(const DwarfRegisters& registers)
   if (place.file == nullptr) {
     if (place.module != nullptr) return caller_by_frame_pointer(registers);
     ended_ = "the last address is not in the program's code";
-    return exact ? caller_by_call(registers) : std::nullopt;
+    return exact ? caller_by_call(registers, nullptr, std::nullopt) : std::nullopt;
   }
 
   const image::ElfView& elf = *place.file->elf();
   u64 inside = place.address - (exact ? 0 : 1);  // a return address may be the first byte behind its function
+  u64 shown = place.address;
   auto entry = image::find_call_frame(elf, inside);
   if (!entry) {
     u64 site = site_of_trampoline(elf, inside);
-    if (site != inside) entry = image::find_call_frame(elf, inside = site);
+    if (site != inside) entry = image::find_call_frame(elf, inside = shown = site);
   }
   auto code = elf.at_address(place.address, sizeof(kSignalReturn));
   bool known_bytes = code && std::equal(code->begin(), code->end(), std::begin(kSignalReturn));
   if (known_bytes && !(entry && entry->cie.signal_frame)) entry.reset();  // of the function before it
+  auto symbol = place.file->symbol_at(inside, entry ? entry->fde.start : 0);
   if (known_bytes || (entry && entry->cie.signal_frame)) {
     frame.name = "<signal handler called>";
     exact_ = true;
-  } else if (auto symbol = place.file->symbol_at(inside, entry ? entry->fde.start : 0)) {
-    frame.name = symbol->name + hexadecimal("+0x%lx", std::max(inside, place.address) - symbol->address);
+  } else if (symbol) {
+    frame.name = symbol->name + hexadecimal("+0x%lx", shown - symbol->address);
   }
-  if (!entry) return known_bytes ? caller_by_signal_frame(registers) : caller_by_frame_pointer(registers);
+  if (!entry) {
+    if (known_bytes) return caller_by_signal_frame(registers);
+    auto next = exact && symbol ? caller_by_call(registers, place.file, symbol->address) : std::nullopt;
+    return next ? next : caller_by_frame_pointer(registers);
+  }
   ended_ = "the stack is damaged or goes on behind what the kernel sent";
   return image::caller_registers(*entry, inside, registers, [this](u64 at) { return word(at); });
 }

@@ -1,7 +1,7 @@
 // Walks the stack of a crashed program from the outside: registers, the stack's bytes and the executable mappings come from a crash record,
 // unwind tables and names from the ELF files in the image.
 //
-// A frame is found by .eh_frame (image/elf/call_frames.h), else by the frame pointer, else not at all: nothing is guessed. Record and
+// A caller is found by .eh_frame (image/elf/call_frames.h), else by the frame pointer, else not at all: nothing is guessed. Record and
 // image are not trusted: frames and what is read are bounded. Runs in the jailed monitor.
 #pragma once
 
@@ -71,8 +71,8 @@ class Backtrace {
   const SymbolFile* file_of(const std::string& path);
   std::optional<u64> word(u64 address) const;
   std::optional<image::DwarfRegisters> caller(const image::DwarfRegisters& registers);
-  bool is_behind_call(u64 address);
-  std::optional<image::DwarfRegisters> caller_by_call(const image::DwarfRegisters& registers);
+  bool is_behind_call(u64 address, const SymbolFile* file, std::optional<u64> function);
+  std::optional<image::DwarfRegisters> caller_by_call(const image::DwarfRegisters& registers, const SymbolFile* file, std::optional<u64> function);
   std::optional<image::DwarfRegisters> caller_by_frame_pointer(const image::DwarfRegisters& registers);
   std::optional<image::DwarfRegisters> caller_by_signal_frame(const image::DwarfRegisters& registers) const;
 

@@ -189,7 +189,7 @@ TEST(Backtrace, a_call_that_led_nowhere) {
 TEST(Backtrace, a_stack_that_is_cut_ends_it) {
   Snapshot snapshot;
   take(snapshot);
-  for (size_t size : {size_t{0}, size_t{8}, size_t{64}, size_t{500}}) {
+  for (size_t size : {size_t{0}, size_t{100}}) {
     Backtrace backtrace(own_modules(), {{snapshot.stack_address, std::span(snapshot.stack).first(size)}}, read_host_file);
     backtrace.walk(snapshot.registers);
     EXPECT_NE(backtrace.why_it_ended(), "") << size;

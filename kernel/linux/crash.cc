@@ -54,12 +54,15 @@ void report_crash(Task& task, const TrapFrame& f, const SignalInfo& info) {
       .registers = {f.rax, f.rbx, f.rcx, f.rdx, f.rsi, f.rdi, f.rbp, f.rsp, f.r8, f.r9, f.r10, f.r11, f.r12, f.r13, f.r14, f.r15, f.rip, f.rflags},
       .stacks = {{f.rsp, 0}, {task.interrupted_stack, 0}},
   };
+  std::span<const u8> message{reinterpret_cast<const u8*>(&record), sizeof(record)};  // all that there is if memory is short
   Vec<u8> bytes;
-  if (!bytes.resize(abi::kRecordSizeMax).ok()) return;
-  u8* end = add_modules(space, record, bytes.data() + sizeof(record));
-  for (size_t i = 0; i < 2; ++i) end = add_stack(space, record.stacks[i], kStackMax[i], end);
-  memcpy(bytes.data(), &record, sizeof(record));
-  drivers::send_record(abi::RecordType::crash, {bytes.data(), end}, true);
+  if (bytes.resize(abi::kRecordSizeMax).ok()) {
+    u8* end = add_modules(space, record, bytes.data() + sizeof(record));
+    for (size_t i = 0; i < 2; ++i) end = add_stack(space, record.stacks[i], kStackMax[i], end);
+    memcpy(bytes.data(), &record, sizeof(record));
+    message = {bytes.data(), end};
+  }
+  drivers::send_record(abi::RecordType::crash, message, true);
 }
 
 }  // namespace husk::linux

@@ -13,7 +13,7 @@ import traceback
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from harness import ROOT, Failure, Skip, Tools  # noqa: E402
 
-MODULES = ["cases_syscalls", "cases_programs", "cases_command", "cases_security", "cases_services", "cases_interop"]
+MODULES = ["cases_syscalls", "cases_programs", "cases_command", "cases_crash", "cases_security", "cases_services", "cases_interop"]
 
 
 def load_cases():
