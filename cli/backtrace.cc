@@ -72,8 +72,9 @@ u64 site_of_trampoline(const image::ElfView& elf, u64 address) {
       if (address - target < nearest) site = here, nearest = address - target;
     }
   }
-  image::Bytes trampoline = *elf.from_address(address - (site == address ? 0 : nearest));
-  trampoline = trampoline.first(std::min<size_t>(trampoline.size(), kTrampolineMax));
+  auto behind = elf.from_address(address - (site == address ? 0 : nearest));
+  if (!behind) return address;
+  image::Bytes trampoline = behind->first(std::min<size_t>(behind->size(), kTrampolineMax));
   return std::search(trampoline.begin(), trampoline.end(), std::begin(kEnter), std::end(kEnter)) != trampoline.end() ? site : address;
 }
 

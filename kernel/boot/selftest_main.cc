@@ -13,6 +13,7 @@
 #include "kernel/sched/traps.h"
 #include "platform/platform.h"
 
+extern "C" u64 husk_user_copy(void* to, const void* from, u64 size);  // kernel/mem/user_access.S: bytes left, faults do not end it
 extern "C" const char program_start[], program_contract[], program_spin[], program_set[], program_time[], program_vector[], program_faults[],
     program_words[];
 
@@ -219,6 +220,26 @@ void test_faults() {
   wait_for_all();
 }
 
+// Below each kernel stack a page is missing, though another stack lies behind it.
+void find_guard(void*) {
+  u64 page = align_down(reinterpret_cast<u64>(__builtin_frame_address(0)), kPageSize), mapped = 0;
+  u8 byte;
+  while (husk_user_copy(&byte, reinterpret_cast<const void*>(page - mapped * kPageSize), 1) == 0)
+    CHECK(++mapped <= sched::kKernelStackSize / kPageSize);
+  CHECK(mapped > 0);
+  leave(0, 0, 0, 0, 0, 0);
+}
+
+void test_stack_guards() {
+  for (int i = 0; i < 8; ++i) {
+    auto thread = sched::Thread::create(find_guard, nullptr);
+    CHECK(thread.ok());
+    ++alive;
+    sched::start(thread.release());
+  }
+  wait_for_all();
+}
+
 void nothing(void*) { leave(0, 0, 0, 0, 0, 0); }
 void yields(void*) {
   for (u64 i = 0; i < kTimedYields; ++i) sched::yield();
@@ -255,6 +276,7 @@ void run_tests(void*) {
     for (u64 flags : {u64{0}, u64{1}, kFlagsAll, u64{0x800}, kDirection | kFlagsAll}) test_contract(flags, by_trap, 1000);
   }
   test_faults();
+  test_stack_guards();
   test_vector_state();
   test_preemption();
   test_contract(kFlagsAll, false, 300'000);  // with the host's interrupts

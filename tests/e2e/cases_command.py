@@ -2,6 +2,7 @@
 import json
 import os
 import pathlib
+import select
 import signal
 import struct
 import subprocess
@@ -325,6 +326,60 @@ def half_terminal(t):
         os.close(ours), os.close(theirs)
 
 
+def terminal_comes_back(t):
+    """The program hears that its window has changed; after kill -9 the terminal is as before."""
+    import fcntl, pty, termios
+    program = c_program(t, "winch", "#include <sys/ioctl.h>\nstatic void on(int s) { struct winsize w; ioctl(0, TIOCGWINSZ, &w); dprintf(1, \"%d columns\\n\", w.ws_col); }\n"
+                        "int main(void) { signal(SIGWINCH, on); dprintf(1, \"ready\\n\"); for (;;) pause(); }")
+    ours, theirs = pty.openpty()
+    before = termios.tcgetattr(theirs)
+
+    def own_terminal():
+        os.setsid()
+        fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)
+    process = subprocess.Popen([*map(str, t.husk_command()), str(program)], stdin=theirs, stdout=theirs, stderr=theirs, env=t.environment, cwd=t.work, preexec_fn=own_terminal)
+    text = b""
+
+    def until(word):
+        nonlocal text
+        while word not in text:
+            t.expect(select.select([ours], [], [], 20 * t.slow)[0], f"terminal: no {word} in {text}")
+            text += os.read(ours, 1000)
+    until(b"ready")
+    fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 77, 0, 0))
+    until(b"77 columns")
+    t.expect(termios.tcgetattr(theirs) != before, "the terminal is not raw")
+    process.kill()
+    process.wait()
+    end = time.monotonic() + 5
+    while termios.tcgetattr(theirs) != before and time.monotonic() < end:
+        time.sleep(0.01)
+    t.expect(termios.tcgetattr(theirs) == before, "the terminal is not as before")
+    os.close(ours), os.close(theirs)
+
+
+def no_permission(t):
+    """A user who may not use /dev/kvm: one line if it must be KVM, else QEMU and a word on it."""
+    if os.geteuid() != 0 or os.stat("/dev/kvm").st_mode & 0o006 == 0o006:
+        return
+    home = t.work / "home"
+    home.mkdir()
+    os.chown(home, 65534, 65534)
+    t.work.chmod(0o755), t.work.parent.chmod(0o711)
+    hello = t.work / "hello"
+    hello.write_bytes(pathlib.Path(t.compile("tests/syscalls/hello.c")).read_bytes())
+    hello.chmod(0o755)
+    husk = t.work / "husk"
+    husk.write_bytes(pathlib.Path(t.husk).read_bytes())
+    husk.chmod(0o755)
+    def run(*options):
+        return subprocess.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", husk, "run", *options, hello], env={**t.environment, "HOME": str(home), "XDG_CACHE_HOME": ""},
+                              stdin=subprocess.DEVNULL, capture_output=True, cwd=home, timeout=60)
+    one_line_error(t, run("--hypervisor", "kvm"), 125, "/dev/kvm", "doctor")
+    fallen_back = run()
+    t.expect((fallen_back.returncode, fallen_back.stdout) == (0, b"hello, world\n") and b"without KVM" in fallen_back.stderr, f"{fallen_back}")
+
+
 def words(t):
     def run(*arguments):
         return t.run([t.husk, *arguments])
@@ -375,5 +430,6 @@ def completion_knows_every_option(t):
 
 
 CASES = {f.__name__: f for f in (words, build_options, completion_knows_every_option, errors, foreign_and_broken_elf, missing_libraries, image_files, environment_and_directory, exit_statuses, crash_report, too_little_memory,
-                                 smallest_machine, signals_from_outside, nothing_left_behind, streams, full_disk, reports, terminal, half_terminal)}
+                                 smallest_machine, signals_from_outside, nothing_left_behind, streams, full_disk, reports, terminal, half_terminal, terminal_comes_back,
+                                 no_permission)}
 QEMU_CASES = ["too_little_memory", "exit_statuses", "streams", "signals_from_outside", "nothing_left_behind", "terminal", "full_disk"]
