@@ -8,6 +8,7 @@
 
 #include <span>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "base/types.h"
@@ -15,6 +16,27 @@
 namespace husk::vmm {
 
 enum class Access { read, write };
+
+// Memory of this process that is to become a region of a guest's.
+class HostMapping {
+ public:
+  HostMapping() = default;
+  HostMapping(u8* host, u64 size) : host_(host), size_(size) {}
+  HostMapping(HostMapping&& other) noexcept : host_(other.release()), size_(other.size_) {}
+  HostMapping& operator=(HostMapping&& other) noexcept {
+    std::swap(host_, other.host_);
+    std::swap(size_, other.size_);
+    return *this;
+  }
+  ~HostMapping();
+  u8* host() const { return host_; }  // null: none
+  u64 size() const { return size_; }
+  u8* release() { return std::exchange(host_, nullptr); }
+
+ private:
+  u8* host_ = nullptr;
+  u64 size_ = 0;
+};
 
 class GuestMemory {
  public:
@@ -30,7 +52,9 @@ class GuestMemory {
 
   // The same, with the first 2 MiB copied into memory of this machine alone that takes a large page; never smaller than that. KVM may write to the copy,
   // so that it maps neighbouring pages ahead (it does not in read-only slots: 20 us a page where it shadows page tables); the nub's page tables do not let the guest.
-  void add_file_with_huge_start(u64 start, u64 size, int fd);
+  // In two steps: the first is slow and touches no GuestMemory, so that another thread may use one meanwhile.
+  static HostMapping map_file_with_huge_start(u64 size, int fd);
+  void add_file_with_huge_start(u64 start, HostMapping file);
 
   // From now on range() and what builds on it refuse these addresses: the nub's memory and what it sealed, which devices must not reach on the
   // guest's behalf. Once per range, before the guest runs.
@@ -81,7 +105,7 @@ class GuestMemory {
 
  private:
   std::span<u8> find(PhysAddr address, u64 size, Access access) const;
-  static u8* reserve_aligned(u64 size);
+  static HostMapping reserve_aligned(u64 size);
   void add(u64 start, u64 size, void* host, bool writable);
   std::vector<Region> regions_, hidden_;
 };

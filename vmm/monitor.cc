@@ -90,7 +90,7 @@ std::string describe_lost_output(u32 which, int error) {
          "; send it to where it can be written, or make room there";
 }
 
-// What needs no image: made on a thread of its own while the caller finds the image.
+// What needs no image: made on a thread of its own while the caller finds the image and run() reads it.
 struct Monitor::Preparation {
   Preparation() : thread([this] { prepare(); }) {}
   ~Preparation() { wait(); }
@@ -115,7 +115,7 @@ struct Monitor::Preparation {
 
 class Monitor::Machine : public MmioHandler {
  public:
-  Machine(Preparation& made, const MonitorOptions& options);
+  Machine(Preparation& made, ImageFile image, const MonitorOptions& options);
   MonitorResult run();
   void send_signal(u32 signal) { devices_.control().send_value(abi::RecordType::signal, signal); }
   void set_window_size(u16 rows, u16 columns);
@@ -125,7 +125,7 @@ class Monitor::Machine : public MmioHandler {
   u64 mmio_load(PhysAddr address, u32 size) override;
 
  private:
-  void load_image();
+  void load_image(ImageFile& image);
   void count_doorbell(u32 weight);
   void watch_timers();
   void watch_signals();
@@ -175,7 +175,7 @@ MonitorDevices::Hooks Monitor::Machine::hooks() {
   };
 }
 
-Monitor::Machine::Machine(Preparation& made, const MonitorOptions& options)
+Monitor::Machine::Machine(Preparation& made, ImageFile image, const MonitorOptions& options)
     : options_(options),
       vm_(*made.vm),
       vcpu_(*made.vcpu),
@@ -187,13 +187,12 @@ Monitor::Machine::Machine(Preparation& made, const MonitorOptions& options)
       back_ahead_(vm_.memory()),
       devices_(vm_.memory(), {options.stdin_fd, options.stdout_fd, options.stderr_fd}, options.network, hooks()) {
   result_.timeline.vm_created_ns = made.created_ns;
-  load_image();
+  load_image(image);
   watch_timers();
   watch_signals();
 }
 
-void Monitor::Machine::load_image() {
-  ImageFile image = ImageFile::open(options_.image_path);
+void Monitor::Machine::load_image(ImageFile& image) {
   u64 tsc_now = __rdtsc();
   std::vector<u8> config = options_.config;
   append_host_config(config, options_.stdin_fd, options_.stdout_fd, options_.stderr_fd, vcpu_.tsc_frequency(), tsc_now);
@@ -487,9 +486,11 @@ Monitor::Monitor() : preparation_(std::make_unique<Preparation>()) {}
 Monitor::~Monitor() = default;
 
 MonitorResult Monitor::run(const MonitorOptions& options) {
+  ImageFile image = ImageFile::open(options.image_path);
+  if (TableEditor::worthwhile()) image.map_ahead();
   preparation_->wait();
   if (!preparation_->error.empty()) throw MonitorError(preparation_->error);
-  machine_ = std::make_unique<Machine>(*preparation_, options);
+  machine_ = std::make_unique<Machine>(*preparation_, std::move(image), options);
   return machine_->run();
 }
 

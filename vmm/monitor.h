@@ -2,7 +2,7 @@
 //
 // No globals: many monitors may live in one process, each with a thread of its own for input and output besides the caller's, which runs
 // the vCPU. The constructor starts to make the virtual machine in the background, so that the caller can look for the image
-// meanwhile. What the caller wants to hear (logs, crashes) comes as MonitorEvents, on either thread, never both at once.
+// and run() read it meanwhile. What the caller wants to hear (logs, crashes) comes as MonitorEvents, on either thread, never both at once.
 // The process must ignore or block SIGPIPE. Called by cli/; the process around it is jailed by vmm/sandbox in `before_guest`.
 #pragma once
 

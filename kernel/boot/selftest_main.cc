@@ -13,7 +13,7 @@
 #include "kernel/sched/traps.h"
 #include "platform/platform.h"
 
-extern "C" u64 husk_user_copy(void* to, const void* from, u64 size);  // kernel/mem/user_access.S: bytes left, faults do not end it
+extern "C" husk::u64 husk_user_copy(void* to, const void* from, husk::u64 size);  // kernel/mem/user_access.S: bytes left, faults do not end it
 extern "C" const char program_start[], program_contract[], program_spin[], program_set[], program_time[], program_vector[], program_faults[],
     program_words[];
 

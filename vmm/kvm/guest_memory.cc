@@ -17,12 +17,16 @@ void throw_errno(const std::string& what, const std::string& hint) {
   throw MonitorError(what + ": " + strerror(error) + (hint.empty() ? "" : " (" + hint + ")"));
 }
 
+HostMapping::~HostMapping() {
+  if (host_ != nullptr) munmap(host_, size_);
+}
+
 GuestMemory::~GuestMemory() {
   for (const Region& region : regions_) munmap(region.host, region.size);
 }
 
 // Addresses for `size` bytes (none accessible yet), aligned for huge pages: guest-physical and host addresses must agree modulo 2 MiB.
-u8* GuestMemory::reserve_aligned(u64 size) {
+HostMapping GuestMemory::reserve_aligned(u64 size) {
   u64 reserve;
   if (size == 0 || !checked_add(size, kHugePageSize, &reserve)) throw MonitorError("the memory size is not sensible");
   void* raw = mmap(nullptr, reserve, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -30,28 +34,33 @@ u8* GuestMemory::reserve_aligned(u64 size) {
   u64 first = reinterpret_cast<u64>(raw), aligned = align_up(first, kHugePageSize), end = align_up(aligned + size, kPageSize);
   if (aligned != first) munmap(raw, aligned - first);
   if (first + reserve > end) munmap(reinterpret_cast<void*>(end), first + reserve - end);
-  return reinterpret_cast<u8*>(aligned);
+  return {reinterpret_cast<u8*>(aligned), size};
 }
 
 void GuestMemory::add_ram(u64 start, u64 size) {
-  u8* host = reserve_aligned(size);
+  u8* host = reserve_aligned(size).release();
   add(start, size, host, true);
   if (mprotect(host, size, PROT_READ | PROT_WRITE) != 0) throw_errno("reserving the guest's memory", "give it less with -m");
   madvise(host, size, MADV_HUGEPAGE);  // a host without huge pages works as well
   madvise(host, size, MADV_DONTFORK);
 }
 
-void GuestMemory::add_file_with_huge_start(u64 start, u64 size, int fd) {
-  u64 whole = std::max(size, kHugePageSize), copied = std::min(size, kHugePageSize);
-  u8* host = reserve_aligned(whole);
-  add(start, whole, host, false);
-  regions_.back().writable_for_kvm = kHugePageSize;
-  if (mprotect(host, kHugePageSize, PROT_READ | PROT_WRITE) != 0) throw_errno("reserving memory for the image");
-  madvise(host, kHugePageSize, MADV_HUGEPAGE);
-  if (pread(fd, host, copied, 0) != static_cast<ssize_t>(copied)) throw_errno("reading the image");
-  if (size <= kHugePageSize) return;
-  void* rest = mmap(host + kHugePageSize, size - kHugePageSize, PROT_READ, MAP_SHARED | MAP_FIXED, fd, kHugePageSize);
+HostMapping GuestMemory::map_file_with_huge_start(u64 size, int fd) {
+  u64 copied = std::min(size, kHugePageSize);
+  HostMapping file = reserve_aligned(std::max(size, kHugePageSize));
+  if (mprotect(file.host(), kHugePageSize, PROT_READ | PROT_WRITE) != 0) throw_errno("reserving memory for the image");
+  madvise(file.host(), kHugePageSize, MADV_HUGEPAGE);
+  if (pread(fd, file.host(), copied, 0) != static_cast<ssize_t>(copied)) throw_errno("reading the image");
+  if (size <= kHugePageSize) return file;
+  void* rest = mmap(file.host() + kHugePageSize, size - kHugePageSize, PROT_READ, MAP_SHARED | MAP_FIXED, fd, kHugePageSize);
   if (rest == MAP_FAILED) throw_errno("mapping the image");
+  return file;
+}
+
+void GuestMemory::add_file_with_huge_start(u64 start, HostMapping file) {
+  u64 size = file.size();
+  add(start, size, file.release(), false);
+  regions_.back().writable_for_kvm = kHugePageSize;
 }
 
 void GuestMemory::add_file(u64 start, u64 size, int fd) {
