@@ -179,7 +179,7 @@ void add_run(CLI::App& app, RunOptions& options, RunWords& words) {
   run->add_option("-m,--memory", words.memory, "the machine's memory, taken from the host only when used (default the image's, or 256M)")
       ->type_name("SIZE");
   run->add_option("--cpus", words.cpus, "virtual CPUs: only 1 works yet")->type_name("N");
-  run->add_option("-w,--workdir", options.directory, "working directory in the machine (default /)")->type_name("DIR");
+  run->add_option("-w,--workdir", options.directory, "working directory in the machine (default /), made if it is not there")->type_name("DIR");
   run->add_option("--name", options.name, "name of the machine")->type_name("NAME");
   run->add_option("--hostname", options.host_name, "host name that the program sees (default: the machine's name)")->type_name("NAME");
   run->add_option("--with", options.with, "add a file or directory to a program's image")->type_name("FILE|DIR[:PATH]")->allow_extra_args(false);
