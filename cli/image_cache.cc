@@ -78,7 +78,7 @@ std::vector<std::string> deciding_environment(const RunOptions& options) {
 std::string question_of(const std::string& program, const RunOptions& options) {
   std::string out = "husk " + state_of("/proc/self/exe") + "\nprogram " + program + "\n";
   for (const std::string& with : options.with) out += "with " + with + "\n";
-  for (const std::string& entry : deciding_environment(options)) out += "with " + entry + "\n";
+  for (const std::string& entry : deciding_environment(options)) out += "environment " + entry + "\n";
   if (options.jit) out += "jit\n";
   if (!options.with.empty()) {
     char* here = getcwd(nullptr, 0);

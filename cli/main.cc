@@ -1,13 +1,13 @@
 // The `husk` command: options as docker users expect them; each subcommand is one function of options.h.
 #include <ctype.h>
 #include <stdio.h>
-#include <string.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "cli/failure.h"
+#include "cli/network_options.h"
 #include "cli/options.h"
 #include "cli/timeline.h"
 
@@ -128,11 +128,10 @@ u64 memory_of(const RunWords& words) {
   return memory;
 }
 
-// Names of machines become host names, which hold no others (RFC 1123 section 2.1), but for docker's underscore.
+// Names of machines become host names; the program's uname(2) has 64 characters.
 void check_name(const std::string& option, const std::string& name) {
-  auto good = [](char c) { return isalnum(static_cast<unsigned char>(c)) != 0 || strchr("-._", c) != nullptr; };
   if (name.empty()) return;
-  if (name.size() > 64 || !std::all_of(name.begin(), name.end(), good) || strchr("-._", name[0]) != nullptr) {
+  if (!is_host_name(name) || name.size() > 64 || isalnum(static_cast<unsigned char>(name[0])) == 0) {
     throw Failure(option + " " + name + ": not a name; at most 64 letters, digits, '-', '.' and '_', the first a letter or digit");
   }
 }

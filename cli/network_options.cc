@@ -93,12 +93,6 @@ void parse_ip(const std::string& text, NetworkOptions& out) {
   out.gateways.push_back(*gateway);
 }
 
-bool is_host_name(const std::string& name) {
-  return !name.empty() && name.size() <= 253 && std::all_of(name.begin(), name.end(), [](char c) {
-    return isalnum(static_cast<unsigned char>(c)) != 0 || c == '-' || c == '.' || c == '_';
-  });
-}
-
 std::string parse_host_entry(const std::string& text) {
   size_t colon = text.find_first_of(":=");
   std::string name = text.substr(0, colon), address = colon == std::string::npos ? "" : text.substr(colon + 1);
@@ -189,6 +183,12 @@ MacAddress parse_mac(const std::string& text) {
     throw Failure("--mac-address " + text + ": is a group address or zero; begin with 02, which is free for everybody's use");
   }
   return out;
+}
+
+bool is_host_name(const std::string& name) {
+  return !name.empty() && name.size() <= 253 && std::all_of(name.begin(), name.end(), [](char c) {
+    return isalnum(static_cast<unsigned char>(c)) != 0 || c == '-' || c == '.' || c == '_';
+  });
 }
 
 NetworkOptions parse_network(const NetworkWords& words) {

@@ -41,6 +41,8 @@ MacAddress parse_mac(const std::string& text);
 
 // Of either family, without prefix; nothing if it is not an address.
 std::optional<abi::NetworkAddress> parse_address(const std::string& text);
+// RFC 1123 section 2.1, and docker's underscore.
+bool is_host_name(const std::string& name);
 std::string address_text(const abi::NetworkAddress& address);
 
 }  // namespace husk::cli

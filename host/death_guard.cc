@@ -1,18 +1,19 @@
 // See host/death_guard.h.
 #include "host/death_guard.h"
 
-#include <fcntl.h>
 #include <signal.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 namespace husk::host {
 namespace {
 
-// One byte says that all is well, the end of the pipe that it is not.
-[[noreturn]] void watch(int pipe, const std::function<void()>& clean_up) {
+// One byte says that all is well, the end of the stream that it is not.
+[[noreturn]] void watch(int end, const std::function<void()>& clean_up) {
   setsid();
-  dup2(pipe, STDOUT_FILENO);
+  dup2(end, STDOUT_FILENO);
   close_range(STDERR_FILENO, ~0u, 0);  // hold nothing open that somebody waits for
   sigset_t all;
   sigfillset(&all);
@@ -25,22 +26,26 @@ namespace {
 }  // namespace
 
 void DeathGuard::start(const std::function<void()>& clean_up) {
-  int pipes[2];
-  if (pipe2(pipes, O_CLOEXEC) != 0) return;
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) return;
   child_ = fork();
   if (child_ == 0) {
-    close(pipes[1]);
-    watch(pipes[0], clean_up);
+    close(ends[1]);
+    watch(ends[0], clean_up);
   }
-  close(pipes[0]);
-  pipe_ = pipes[1];
+  close(ends[0]);
+  end_ = ends[1];
 }
 
 void DeathGuard::release() {
-  if (pipe_ < 0) return;
-  (void)!write(pipe_, "", 1);
-  close(pipe_);
-  pipe_ = -1;
+  if (end_ < 0) return;
+  char well = 0;
+  iovec bytes{&well, 1};
+  msghdr message{};
+  message.msg_iov = &bytes, message.msg_iovlen = 1;
+  sendmsg(end_, &message, MSG_NOSIGNAL);  // without a guard, or when it is dead, nothing happens
+  close(end_);
+  end_ = -1;
   if (child_ > 0) waitpid(child_, nullptr, 0);
 }
 

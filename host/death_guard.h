@@ -18,7 +18,7 @@ class DeathGuard {
   void release();  // all is well
 
  private:
-  int pipe_ = -1;
+  int end_ = -1;  // of a socket pair
   pid_t child_ = 0;
 };
 

@@ -85,10 +85,19 @@ void append_host_config(std::vector<u8>& config, int stdin_fd, int stdout_fd, in
   abi::append_config(config, abi::ConfigTag::terminal, bytes_of(terminal));
 }
 
-std::string describe_lost_output(u32 which, int error) {
-  return std::string("output to ") + (which == 1 ? "stdout" : "stderr") + " was lost: " + strerror(error) +
+void LostOutput::note(u32 which, int error) {
+  if (error == EPIPE || !why_.empty()) return;
+  why_ = std::string("output to ") + (which == 1 ? "stdout" : "stderr") + " was lost: " + strerror(error) +
          "; send it to where it can be written, or make room there";
 }
+
+void LostOutput::settle(MonitorResult& result) const {
+  if (why_.empty() || !result.error.empty()) return;
+  if (result.status == 0) result.status = 125;
+  result.error = why_;
+}
+
+bool asks_to_stop(u32 signal) { return signal != SIGUSR1 && signal != SIGUSR2; }
 
 // What needs no image: made on a thread of its own while the caller finds the image and run() reads it.
 struct Monitor::Preparation {
@@ -137,7 +146,6 @@ class Monitor::Machine : public MmioHandler {
   void access_batch(PhysAddr page);
   void on_record(abi::RecordType type, std::span<const u8> bytes);
   void on_input(std::span<const iovec> buffers);
-  void on_output_closed(u32 which, int error);
   void fail_guest(const std::string& why);
   u64 timer_deadline() const;
   std::string early_text() const;
@@ -156,8 +164,8 @@ class Monitor::Machine : public MmioHandler {
   u64 interrupts_typed_[3] = {};
   std::mutex result_mutex_;
   MonitorResult result_;
-  bool ended_ = false;       // under result_mutex_: result_.status is final
-  std::string output_lost_;  // under result_mutex_: why, or ""
+  bool ended_ = false;      // under result_mutex_: result_.status is final
+  LostOutput lost_output_;  // under result_mutex_
   LazyWake lazy_wake_;
   BackAhead back_ahead_;
   MonitorDevices devices_;  // last: its thread uses the rest
@@ -170,7 +178,11 @@ MonitorDevices::Hooks Monitor::Machine::hooks() {
       .guest_failed = [this](const std::string& why) { fail_guest(why); },
       .record = [this](abi::RecordType type, std::span<const u8> bytes) { on_record(type, bytes); },
       .input_arrived = [this](std::span<const iovec> buffers) { on_input(buffers); },
-      .output_closed = [this](u32 which, int error) { on_output_closed(which, error); },
+      .output_closed =
+          [this](u32 which, int error) {
+            std::lock_guard lock(result_mutex_);
+            lost_output_.note(which, error);
+          },
       .spare_time = [this] { return back_ahead_.step(); },
   };
 }
@@ -271,7 +283,7 @@ void Monitor::Machine::on_signal(const signalfd_siginfo& info) {
     return;
   }
   send_signal(info.ssi_signo);
-  if (info.ssi_signo == SIGUSR1 || info.ssi_signo == SIGUSR2) return;  // no request to stop
+  if (!asks_to_stop(info.ssi_signo)) return;
   if (++stop_signals_ == 1) arm(stop_timer_.get(), std::max<u64>(options_.stop_timeout_ns, 1));
   if (stop_signals_ >= 3) cut_power(kStatusPowerCut);
 }
@@ -370,13 +382,6 @@ void Monitor::Machine::on_record(abi::RecordType type, std::span<const u8> bytes
   }
 }
 
-// The program may have ended already, content with what it wrote: then nobody else says that it was lost.
-void Monitor::Machine::on_output_closed(u32 which, int error) {
-  if (error == EPIPE) return;
-  std::lock_guard lock(result_mutex_);
-  if (output_lost_.empty()) output_lost_ = describe_lost_output(which, error);
-}
-
 void Monitor::Machine::fail_guest(const std::string& why) {
   {
     std::lock_guard lock(result_mutex_);
@@ -473,10 +478,7 @@ MonitorResult Monitor::Machine::run() {
   } else if (result_.status == 125 && result_.error.empty() && !result_.exit_record && !crash_reported_) {
     result_.error = "the guest stopped before it could report why: " + early_text();
   }
-  if (result_.error.empty() && !output_lost_.empty()) {
-    if (result_.status == 0) result_.status = 125;  // the program did not notice
-    result_.error = output_lost_;
-  }
+  lost_output_.settle(result_);
   result_.interrupts = vcpu_.interrupts_injected();
   result_.doorbells = devices_.doorbells();
   return result_;

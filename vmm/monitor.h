@@ -87,7 +87,17 @@ class Monitor {
 // The boot configuration that only the host knows at the moment of starting: appended to `config`.
 void append_host_config(std::vector<u8>& config, int stdin_fd, int stdout_fd, int stderr_fd, u64 tsc_frequency, u64 tsc_now);
 
-// For MonitorResult::error: writing to stdout (1) or stderr (2) failed with `error`.
-std::string describe_lost_output(u32 which, int error);
+// What the program wrote and the host could not. The program may have ended by then, content with it: then nobody else says that it was lost.
+class LostOutput {
+ public:
+  void note(u32 which, int error);           // 1 stdout, 2 stderr; EPIPE: its reader is gone, nothing is lost
+  void settle(MonitorResult& result) const;  // its error, if it has none yet, and 125 in place of success
+
+ private:
+  std::string why_;
+};
+
+// Whether the signal asks the program to stop, and the power to go off if it does not. The others are between the program and who sends them.
+bool asks_to_stop(u32 signal);
 
 }  // namespace husk::vmm

@@ -22,7 +22,7 @@ MonitorDevices::MonitorDevices(const GuestMemory& memory, const Streams& streams
       control_([this] { loop_.wake(); }) {
   auto closed = [this](u32 which) {
     return [this, which](int error) {
-      control_.send_value(abi::RecordType::output_closed, which | static_cast<u32>(error) << 8);
+      control_.send_output_closed(which, error);
       hooks_.output_closed(which, error);
     };
   };

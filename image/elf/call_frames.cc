@@ -20,13 +20,9 @@ struct Record {
 
 std::optional<Record> record_at(const ElfView& elf, u64 address) {
   auto bytes = elf.from_address(address);
-  auto short_length = bytes ? read_at<u32>(*bytes, 0) : std::nullopt;
-  if (!short_length) return std::nullopt;
-  bool is_long = *short_length == 0xffffffff;
-  u64 length = is_long ? read_at<u64>(*bytes, 4).value_or(0) : *short_length, start = is_long ? 12 : 4;
-  auto body = slice(*bytes, start, length);
-  if (!body) return std::nullopt;
-  return Record{*body, address + start, address + start + length};
+  auto record = bytes ? eh_record_at(*bytes, 0) : std::nullopt;
+  if (!record) return std::nullopt;
+  return Record{record->body, address + record->start, address + record->end};
 }
 
 // Nothing if it is a CIE or damaged.

@@ -3,6 +3,16 @@
 
 namespace husk::image {
 
+std::optional<EhRecord> eh_record_at(Bytes section, u64 offset) {
+  auto short_length = read_at<u32>(section, offset);
+  if (!short_length) return std::nullopt;
+  bool is_long = *short_length == 0xffffffff;
+  u64 length = is_long ? read_at<u64>(section, offset + 4).value_or(0) : *short_length, start = offset + (is_long ? 12 : 4);
+  auto body = slice(section, start, length);
+  if (!body) return std::nullopt;
+  return EhRecord{*body, start, start + length};
+}
+
 Cie parse_cie(Bytes body, u64 address) {
   Cie cie;
   DwarfCursor cursor(body, address);

@@ -6,6 +6,14 @@
 
 namespace husk::image {
 
+// `end` and `start` of its body count from where the section's bytes do.
+struct EhRecord {
+  Bytes body;  // behind the length; empty: a terminator
+  u64 start, end;
+};
+// Nothing if it does not lie inside.
+std::optional<EhRecord> eh_record_at(Bytes section, u64 offset);
+
 struct Cie {
   u8 pointer_encoding = 0, table_encoding = kPointerOmitted;
   bool augmented = false;

@@ -14,34 +14,29 @@ UnwindTable read_unwind_table(const ElfView& elf) {
   if (!bytes) return table;
   std::map<u64, Cie> cies;
   for (u64 offset = 0; offset + 4 <= bytes->size();) {
-    u64 length = *read_at<u32>(*bytes, offset), body_at = offset + 4;
-    if (length == 0) {  // terminator; linkers may put one between the parts of several objects
-      offset += 4;
+    auto record = eh_record_at(*bytes, offset);
+    if (record && record->end == offset + 4) {  // terminator; linkers may put one between the parts of several objects
+      offset = record->end;
       continue;
     }
-    if (length == 0xffffffff) {
-      length = read_at<u64>(*bytes, offset + 4).value_or(0);
-      body_at = offset + 12;
-    }
-    auto body = slice(*bytes, body_at, length);
-    if (!body || length < 4) return table.complete = false, table;
-    u32 id = *read_at<u32>(*body, 0);
-    u64 address = section->sh_addr + body_at;
+    if (!record || record->body.size() < 4) return table.complete = false, table;
+    u32 id = *read_at<u32>(record->body, 0);
+    u64 body_at = record->start, address = section->sh_addr + body_at;
     if (id == 0) {
-      cies[body_at] = parse_cie(*body, address);
+      cies[body_at] = parse_cie(record->body, address);
     } else {
       // The CIE's length field lies `id` bytes before this field; its body 4 (or 12) behind that.
       auto cie = cies.find(body_at - id + 4);
       if (cie == cies.end()) cie = cies.find(body_at - id + 12);
       std::optional<Fde> fde;
-      if (cie != cies.end() && cie->second.understood) fde = parse_fde(*body, address, cie->second);
+      if (cie != cies.end() && cie->second.understood) fde = parse_fde(record->body, address, cie->second);
       if (!fde) {
         table.complete = false;
       } else if (fde->end > fde->start) {
         table.entries.push_back({fde->start, fde->end, fde->exception_table, cie->second.signal_frame});
       }
     }
-    offset = body_at + length;
+    offset = record->end;
   }
   return table;
 }

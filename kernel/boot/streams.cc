@@ -72,7 +72,9 @@ Result<vfs::Stream*> make_stream(Input input, drivers::Stream output) {
 // With half a terminal the monitor leaves the ends of lines to the host, for the other programs of a pipeline (cli/terminal.h).
 Result<Ref<vfs::File>> make_terminal(const linux::Configuration& c) {
   vfs::Stream* stream = TRY(make_stream(c.terminal[0] ? Input::console : Input::none, c.terminal[1] ? Stream::input_output : Stream::error));
-  auto terminal = TRY(vfs::make_terminal(*stream, terminal_events, {c.rows, c.columns, c.terminal[1] || c.terminal[2], c.terminal[0] && c.terminal[1]}));
+  vfs::TerminalSetup setup = {
+      .rows = c.rows, .columns = c.columns, .echo = c.terminal[1] || c.terminal[2], .process_output = c.terminal[0] && c.terminal[1]};
+  auto terminal = TRY(vfs::make_terminal(*stream, terminal_events, setup));
   the_terminal = Ref<vfs::File>(terminal).leak();
   return terminal;
 }

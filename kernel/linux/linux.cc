@@ -148,10 +148,12 @@ Result<void> collect_strings(Program& program, const Configuration& from) {
 
 // What is missing of the directory is made.
 Result<void> enter_directory(FileContext& context, std::string_view path) {
-  for (size_t end = 1; end <= path.size(); ++end) {
-    if (end == path.size() || path[end] == '/') (void)tree().make_node(context.root, path.substr(0, end), vfs::kDirectoryType | 0755, 0);
-  }
   auto directory = tree().resolve(context.root, path, vfs::kDirectory);
+  for (size_t end = 1; !directory.ok() && end <= path.size(); ++end) {
+    if (end < path.size() && path[end] != '/') continue;
+    (void)tree().make_node(context.root, path.substr(0, end), vfs::kDirectoryType | 0755, 0);
+    if (end == path.size()) directory = tree().resolve(context.root, path, vfs::kDirectory);
+  }
   if (!directory.ok()) {
     log(LogLevel::error, "working directory %.*s: cannot be one", static_cast<int>(path.size()), path.data());
     return directory.error();

@@ -1,12 +1,46 @@
 """The husk command: options, exit status, signals, errors, clean-up."""
+import fcntl
 import json
 import os
 import pathlib
+import pty
 import select
+import shutil
 import signal
 import struct
 import subprocess
+import termios
 import time
+
+from harness import Skip
+
+
+def wait_until(condition, seconds):
+    """Waits for it, not longer; whether it came."""
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.01)
+    return condition()
+
+
+class OwnTerminal:
+    """A pseudo-terminal (`ours` is the user's end) and how it was before; `start` runs a command whose controlling terminal it is."""
+    def __init__(self, t):
+        self.t, (self.ours, self.theirs) = t, pty.openpty()
+        self.before = self.modes()
+
+    def modes(self):
+        return termios.tcgetattr(self.theirs)
+
+    def start(self, command, **streams):
+        def own():
+            os.setsid()
+            fcntl.ioctl(self.theirs, termios.TIOCSCTTY, 0)
+        streams = {name: self.theirs for name in ("stdin", "stdout", "stderr")} | streams
+        return subprocess.Popen(list(map(str, command)), env=self.t.environment, cwd=self.t.work, preexec_fn=own, **streams)
+
+    def close(self):
+        os.close(self.ours), os.close(self.theirs)
 
 
 def one_line_error(t, result, status, *words):
@@ -230,10 +264,7 @@ def nothing_left_behind(t):
             time.sleep(0.001)
         process.send_signal(number)
         t.expect(process.wait(timeout=30) == -number, f"build was over before signal {number}")
-        end = time.monotonic() + 10
-        while list(scratch.iterdir()) and time.monotonic() < end:
-            time.sleep(0.01)
-        t.expect(not list(scratch.iterdir()), f"files left by a build after signal {number}: {list(scratch.iterdir())}")
+        t.expect(wait_until(lambda: not list(scratch.iterdir()), 10), f"files left by a build after signal {number}: {list(scratch.iterdir())}")
 
 
 def streams(t):
@@ -260,12 +291,10 @@ def reports(t):
 
 
 def terminal(t):
-    import pty
     program = c_program(t, "tty", "#include <sys/ioctl.h>\nint main(void) { struct winsize w; ioctl(0, TIOCGWINSZ, &w); printf(\"%d %d %d\\n\", isatty(0), isatty(1), w.ws_col); "
                         "char b[64]; while (fgets(b, 64, stdin)) printf(\"<%s>\", strtok(b, \"\\n\")); return 6; }")
     pid, fd = pty.fork()
     if pid == 0:
-        import fcntl, termios
         fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 123, 0, 0))
         os.chdir(t.work)
         os.execve(t.husk, [*map(str, t.husk_command()), str(program)], t.environment)
@@ -299,79 +328,58 @@ def full_disk(t):
 
 def half_terminal(t):
     """One stream is a terminal, the other is not: what is typed shows once, lines end with one carriage return, the terminal is afterwards as before."""
-    import fcntl, pty, termios
     for half in "stdin", "stdout", "stdin only":
-        ours, theirs = pty.openpty()
-        before = termios.tcgetattr(theirs)
-
-        def own_terminal():
-            os.setsid()
-            fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)
-        process = subprocess.Popen([*map(str, t.husk_command()), "cat"], stdin=theirs if "stdin" in half else subprocess.PIPE, stdout=theirs if half == "stdout" else subprocess.PIPE,
-                                   stderr=subprocess.PIPE if half == "stdin only" else theirs, env=t.environment, cwd=t.work, preexec_fn=own_terminal)
+        terminal = OwnTerminal(t)
+        pipes = {"stdin": ["stdout"], "stdout": ["stdin"], "stdin only": ["stdout", "stderr"]}[half]
+        process = terminal.start([*t.husk_command(), "cat"], **{name: subprocess.PIPE for name in pipes})
         if "stdin" in half:
-            end = time.monotonic() + 20 * t.slow
-            while termios.tcgetattr(theirs)[3] & termios.ECHO and half == "stdin" and time.monotonic() < end:
-                time.sleep(0.01)
-            os.write(ours, b"hello\n")
+            if half == "stdin":
+                wait_until(lambda: not terminal.modes()[3] & termios.ECHO, 20 * t.slow)
+            os.write(terminal.ours, b"hello\n")
             t.expect(process.stdout.readline() == b"hello\n", "stdin is a terminal: output")
-            os.write(ours, b"\x04")
+            os.write(terminal.ours, b"\x04")
         else:
             process.stdin.write(b"hello\n")
             process.stdin.close()
         process.wait(timeout=30 * t.slow)
-        shown = os.read(ours, 1000)
+        shown = os.read(terminal.ours, 1000)
         t.expect(shown == b"hello\r\n", f"{half} is a terminal: it shows {shown}")
-        t.expect(termios.tcgetattr(theirs) == before, f"{half} is a terminal: not as before")
-        os.close(ours), os.close(theirs)
+        t.expect(terminal.modes() == terminal.before, f"{half} is a terminal: not as before")
+        terminal.close()
 
 
 def terminal_comes_back(t):
     """The program hears that its window has changed; after kill -9 the terminal is as before."""
-    import fcntl, pty, termios
     program = c_program(t, "winch", "#include <sys/ioctl.h>\nstatic void on(int s) { struct winsize w; ioctl(0, TIOCGWINSZ, &w); dprintf(1, \"%d columns\\n\", w.ws_col); }\n"
                         "int main(void) { signal(SIGWINCH, on); dprintf(1, \"ready\\n\"); for (;;) pause(); }")
-    ours, theirs = pty.openpty()
-    before = termios.tcgetattr(theirs)
-
-    def own_terminal():
-        os.setsid()
-        fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)
-    process = subprocess.Popen([*map(str, t.husk_command()), str(program)], stdin=theirs, stdout=theirs, stderr=theirs, env=t.environment, cwd=t.work, preexec_fn=own_terminal)
+    terminal = OwnTerminal(t)
+    process = terminal.start([*t.husk_command(), program])
     text = b""
 
-    def until(word):
+    def shows(word):
         nonlocal text
         while word not in text:
-            t.expect(select.select([ours], [], [], 20 * t.slow)[0], f"terminal: no {word} in {text}")
-            text += os.read(ours, 1000)
-    until(b"ready")
-    fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 77, 0, 0))
-    until(b"77 columns")
-    t.expect(termios.tcgetattr(theirs) != before, "the terminal is not raw")
+            t.expect(select.select([terminal.ours], [], [], 20 * t.slow)[0], f"terminal: no {word} in {text}")
+            text += os.read(terminal.ours, 1000)
+    shows(b"ready")
+    fcntl.ioctl(terminal.ours, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 77, 0, 0))
+    shows(b"77 columns")
+    t.expect(terminal.modes() != terminal.before, "the terminal is not raw")
     process.kill()
     process.wait()
-    end = time.monotonic() + 5
-    while termios.tcgetattr(theirs) != before and time.monotonic() < end:
-        time.sleep(0.01)
-    t.expect(termios.tcgetattr(theirs) == before, "the terminal is not as before")
-    os.close(ours), os.close(theirs)
+    t.expect(wait_until(lambda: terminal.modes() == terminal.before, 5), "the terminal is not as before")
+    terminal.close()
 
 
 def no_permission(t):
     """A user who may not use /dev/kvm: one line if it must be KVM, else QEMU and a word on it."""
     if os.geteuid() != 0 or os.stat("/dev/kvm").st_mode & 0o006 == 0o006:
-        return
+        raise Skip("needs root, and a /dev/kvm that is not for everybody")
     home = t.work / "home"
     home.mkdir()
     os.chown(home, 65534, 65534)
     t.work.chmod(0o755), t.work.parent.chmod(0o711)
-    hello = t.work / "hello"
-    hello.write_bytes(pathlib.Path(t.compile("tests/syscalls/hello.c")).read_bytes())
-    hello.chmod(0o755)
-    husk = t.work / "husk"
-    husk.write_bytes(pathlib.Path(t.husk).read_bytes())
-    husk.chmod(0o755)
+    hello, husk = shutil.copy(t.compile("tests/syscalls/hello.c"), t.work / "its-hello"), shutil.copy(t.husk, t.work / "its-husk")
     def run(*options):
         return subprocess.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", husk, "run", *options, hello], env={**t.environment, "HOME": str(home), "XDG_CACHE_HOME": ""},
                               stdin=subprocess.DEVNULL, capture_output=True, cwd=home, timeout=60)

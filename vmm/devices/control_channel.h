@@ -37,6 +37,7 @@ class ControlSender : public ByteSource {
   void send_value(abi::RecordType type, const T& value) {
     send(type, {reinterpret_cast<const u8*>(&value), sizeof(value)});
   }
+  void send_output_closed(u32 which, int error) { send_value(abi::RecordType::output_closed, which | static_cast<u32>(error) << 8); }
 
  private:
   static constexpr size_t kPendingMax = 1 << 20;  // a guest that does not read gets no more events

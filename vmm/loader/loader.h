@@ -21,8 +21,10 @@ class ImageFile {
 
   // Maps the file as load_machine() does with `shadow_paging`, which takes a part of a millisecond: ahead, while something else is waited for.
   void map_ahead() { mapping_ = GuestMemory::map_file_with_huge_start(size_, fd_.get()); }
-  bool is_mapped() const { return mapping_.host() != nullptr; }
-  HostMapping take_mapping() { return std::move(mapping_); }
+  HostMapping take_mapping() {
+    if (mapping_.host() == nullptr) map_ahead();
+    return std::move(mapping_);
+  }
 
   const abi::ImageHeader& header() const { return header_; }
   u64 size() const { return size_; }

@@ -125,7 +125,7 @@ class QemuMachine {
   MonitorResult result_;
   bool child_ended_ = false, cut_ = false;
   int stop_signals_ = 0;
-  std::string output_lost_;  // why, or ""
+  LostOutput lost_output_;
   u64 image_size_ = 0;
 };
 
@@ -284,7 +284,7 @@ void QemuMachine::on_signal() {
     return;
   }
   sender_->send_value(abi::RecordType::signal, u32{info.ssi_signo});
-  if (info.ssi_signo == SIGUSR1 || info.ssi_signo == SIGUSR2) return;  // no request to stop
+  if (!asks_to_stop(info.ssi_signo)) return;
   if (++stop_signals_ == 1) {
     itimerspec time{};
     u64 delay = std::max<u64>(options_.stop_timeout_ns, 1);
@@ -335,8 +335,8 @@ MonitorResult QemuMachine::run() {
   };
   auto closed = [this](u32 which) {
     return [this, which](int error) {
-      sender_->send_value(abi::RecordType::output_closed, which | static_cast<u32>(error) << 8);
-      if (error != EPIPE && output_lost_.empty()) output_lost_ = describe_lost_output(which, error);
+      sender_->send_output_closed(which, error);
+      lost_output_.note(which, error);
     };
   };
   pump(stream(ours_[0].get(), in), stream(options_.stdout_fd, out)).on_closed = closed(1);
@@ -363,9 +363,8 @@ MonitorResult QemuMachine::run() {
     result_.status = 125;
     result_.error = "the guest ended without an exit record";
     if (!serial_.text.empty()) result_.error += "; its serial line says:\n" + serial_.text;
-  } else if (!output_lost_.empty()) {
-    if (result_.status == 0) result_.status = 125;  // the program did not notice
-    result_.error = output_lost_;
+  } else {
+    lost_output_.settle(result_);
   }
   return result_;
 }
