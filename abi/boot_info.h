@@ -47,7 +47,7 @@ struct BootInfo {
   u64 kernel_area_start, kernel_area_end;      // virtual range that the kernel may hand out (heap, stacks, windows)
   u64 config_base, config_size;                // boot configuration in effect (boot_config.h)
   u64 monitor_page;                            // virtual address of MonitorPage, 0 on pc
-  u64 ram_size;                                // as given with -m
+  u64 ram_size;                                // without the image; on our monitor as given with -m
   u64 nub_size;                                // what the nub keeps for itself
   u64 start_tsc;                               // TSC just before the vCPU first ran (monitor) or at nub entry
   u32 free_range_count, window_count;

@@ -26,15 +26,29 @@ struct Check {
   std::string found, fix;
 };
 
+// The words of the first line of /proc/cpuinfo that says what the processor can do; empty if there is none.
+std::string processor_flags() {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);) {
+    if (line.rfind("flags", 0) == 0) return line + " ";
+  }
+  return "";
+}
+
+bool in_a_virtual_machine() { return processor_flags().find(" hypervisor ") != std::string::npos; }
+
 Check check_kvm() {
   Check check{"kvm", Check::bad, "", ""};
   host::FileDescriptor kvm(open("/dev/kvm", O_RDWR | O_CLOEXEC));
   if (!kvm) {
     int error = errno;
     check.found = std::string("/dev/kvm: ") + strerror(error);
-    check.fix = error == ENOENT   ? "load the module (modprobe kvm_intel or kvm_amd) and switch virtualization on in the firmware"
-                : error == EACCES ? "join the group that owns it: usermod -aG kvm $USER, then log in again"
-                                  : "see dmesg";
+    check.fix =
+        error == ENOENT && in_a_virtual_machine()
+            ? "this host is a virtual machine: have it started with nested virtualization, then load the module (modprobe kvm_intel or kvm_amd)"
+        : error == ENOENT ? "load the module (modprobe kvm_intel or kvm_amd) and switch virtualization on in the firmware"
+        : error == EACCES ? "join the group that owns it: usermod -aG kvm $USER, then log in again"
+                          : "see dmesg";
     return check;
   }
   int version = ioctl(kvm.get(), KVM_GET_API_VERSION, 0);
@@ -88,18 +102,16 @@ Check check_huge_pages() {
           "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled (guest memory is several times faster to touch)"};
 }
 
-Check check_processor() {
-  std::ifstream file("/proc/cpuinfo");
-  for (std::string line; std::getline(file, line);) {
-    if (line.rfind("flags", 0) != 0) continue;
-    std::string missing;
-    for (const char* flag : {"fsgsbase", "xsave", "constant_tsc"}) {
-      if ((line + " ").find(std::string(" ") + flag + " ") == std::string::npos) missing += std::string(missing.empty() ? "" : ", ") + flag;
-    }
-    if (missing.empty()) return {"processor", Check::good, "has fsgsbase, xsave, a constant TSC", ""};
-    return {"processor", Check::bad, "lacks " + missing, "use a processor of 2013 (Intel) or 2019 (AMD), or later; QEMU's TCG works on any"};
+// Guest code runs on this processor with KVM only; QEMU's TCG brings a processor of its own.
+Check check_processor(bool kvm) {
+  std::string flags = processor_flags(), missing;
+  if (flags.empty()) return {"processor", Check::note, "/proc/cpuinfo tells nothing", ""};
+  for (const char* flag : {"fsgsbase", "xsave", "constant_tsc"}) {
+    if (flags.find(std::string(" ") + flag + " ") == std::string::npos) missing += std::string(missing.empty() ? "" : ", ") + flag;
   }
-  return {"processor", Check::note, "/proc/cpuinfo tells nothing", ""};
+  if (missing.empty()) return {"processor", Check::good, "has fsgsbase, xsave, a constant TSC", ""};
+  return {"processor", kvm ? Check::bad : Check::note, "lacks " + missing + (kvm ? "" : ", which machines on KVM need; in QEMU they do not"),
+          "use a processor of 2013 (Intel) or 2019 (AMD), or later" + std::string(kvm ? ", or --hypervisor qemu" : "")};
 }
 
 Check check_user_network() {
@@ -132,8 +144,9 @@ Check check_kernel() {
 }  // namespace
 
 int doctor_command(bool json) {
-  std::vector<Check> checks = {check_kvm(),
-                               check_processor(),
+  Check kvm = check_kvm();
+  std::vector<Check> checks = {kvm,
+                               check_processor(kvm.state == Check::good),
                                check_kernel(),
                                check_program("mkfs.erofs", "images cannot be built", "erofs-utils", true),
                                check_program("qemu-system-x86_64", "images run only where KVM works", "qemu-system-x86", false),

@@ -122,6 +122,7 @@ class Run {
   void say_how_it_went(const vmm::MonitorResult& result, Messages& messages);
 
   const RunOptions& options_;
+  std::string fallback_note_;  // said when nothing else is in the way: an error stays one line
   RawTerminal terminal_;
   Timeline timeline_;
   std::optional<MachineNetwork> network_;
@@ -130,14 +131,14 @@ class Run {
 };
 
 bool Run::choose_kvm() {
+  vmm::sandbox::detach(jail_);
   if (options_.hypervisor == "qemu") return false;
   std::string trouble = kvm_trouble();
   if (!trouble.empty() && options_.hypervisor == "kvm") throw Failure(trouble + "; see: husk doctor");
   if (!trouble.empty()) {
-    fprintf(stderr, "husk: %s: running in QEMU without KVM, which is slower; see: husk doctor\n", trouble.c_str());
+    fallback_note_ = "husk: " + trouble + ": running in QEMU without KVM, which is slower; see: husk doctor\n";
     return false;
   }
-  vmm::sandbox::detach(jail_);
   monitor_ = std::make_unique<vmm::Monitor>();
   return true;
 }
@@ -155,8 +156,8 @@ std::pair<std::string, image::Image> Run::find_image(const Target& target) {
 }
 
 vmm::MonitorResult Run::run_machine(vmm::MonitorOptions& machine) {
-  if (monitor_ == nullptr) return vmm::run_qemu(machine, {.machine = options_.machine});
   machine.before_guest = [this] { vmm::sandbox::enter(jail_); };
+  if (monitor_ == nullptr) return vmm::run_qemu(machine, {.machine = options_.machine});
   return monitor_->run(machine);
 }
 
@@ -185,6 +186,7 @@ int Run::execute() {
   machine.events = &messages;
   machine.signal_fd = block_signals();
   machine.network = network_->open(options_.name.empty() ? options_.target : options_.name);
+  fputs(fallback_note_.c_str(), stderr);
   terminal_.start();
   vmm::MonitorResult result = run_machine(machine);
   terminal_.restore();

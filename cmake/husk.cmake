@@ -100,6 +100,12 @@ function(husk_test name)
   add_dependencies(unit_tests ${name})
 endfunction()
 
+# A command that runs machines, label "guest": skipped, and said to be, where the host cannot (GoogleTest says it for all of its tests then).
+function(husk_machine_test name)
+  add_test(NAME guest/${name} COMMAND ${ARGN})
+  set_tests_properties(guest/${name} PROPERTIES LABELS guest TIMEOUT 300 SKIP_REGULAR_EXPRESSION "\\[  SKIPPED \\]")
+endfunction()
+
 # SOURCES define LLVMFuzzerTestOneInput. The corpus is tests/fuzz/corpus/NAME/.
 function(husk_fuzzer name)
   cmake_parse_arguments(T "" "" "SOURCES;LIBRARIES" ${ARGN})

@@ -179,10 +179,11 @@ void find_memory(const StartInfo& start, u64 image_end, MachineInput* input) {
   for (u32 i = 0; i < start.memory_map_count; ++i) {
     const StartRange& range = physical<const StartRange>(start.memory_map)[i];
     if (range.type != kTypeRam) continue;
-    input->ram_size += range.size;
     u64 first = align_up(range.address < image_end ? image_end : range.address, kPageSize);
     u64 end = align_down(range.address + range.size, kPageSize);
-    if (first < end && input->ram_count < kFreeRangesMax) input->ram[input->ram_count++] = {first, end - first};
+    if (first >= end || input->ram_count == kFreeRangesMax) continue;
+    input->ram_size += end - first;
+    input->ram[input->ram_count++] = {first, end - first};
   }
 }
 

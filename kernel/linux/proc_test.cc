@@ -1,6 +1,7 @@
 // The texts of /proc and /sys, read through their inodes, with a process that consists of an address space and two files.
 #include "kernel/linux/proc.h"
 
+#include <cpuid.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 
@@ -205,7 +206,10 @@ TEST_F(Proc, sys) {
   the_tree = tree_.get();
   EXPECT_EQ(read("/devices/system/cpu/online"), "0\n");
   EXPECT_EQ(read("/kernel/mm/transparent_hugepage/hpage_pmd_size"), "2097152\n");
-  EXPECT_EQ(read("/devices/system/cpu/cpu0/cache/index0/level"), "1\n");
+  u32 intel = 0, amd = 0, b, c, d;  // what this processor tells of its first cache; some hypervisors hide all of them
+  __get_cpuid_count(4, 0, &intel, &b, &c, &d);
+  __get_cpuid_count(0x8000001d, 0, &amd, &b, &c, &d);
+  EXPECT_EQ(read("/devices/system/cpu/cpu0/cache/index0/level"), ((intel | amd) & 31) != 0 ? "1\n" : "error 2");
   EXPECT_EQ(list("/class/net", 1), (std::set<std::string>{".", "..", "lo", "eth0"}));
   EXPECT_EQ(read("/class/net/eth0/address"), "02:00:00:00:00:09\n");
   EXPECT_EQ(read("/class/net/eth0/flags"), "0x1003\n");

@@ -3,6 +3,8 @@ import pathlib
 import re
 import subprocess
 
+from harness import wait_until
+
 # Outcomes that are right, as regular expressions on what tests/security/probe.cc prints. EACCES 13, EPERM 1, ENOMEM 12, EINVAL 22.
 REFUSED = r"done -(1|13|22|12)$"
 FAULT = r"(SIGSEGV|SIGBUS|SIGILL)$"
@@ -63,22 +65,51 @@ def jit_is_declared(t):
     t.expect("make written memory executable: done 42" in text, f"--jit does not allow flipping: {text}")
 
 
+def status_of(folder):
+    return dict(line.split(":\t", 1) for line in (folder / "status").read_text().splitlines() if ":\t" in line)
+
+
+def children_of(pid):
+    return pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def network_is_jailed(pid):
+    """It loads its library when the first frame comes, and closes its jail then."""
+    return any(status["Name"] == "husk-net" and status["Seccomp"] == "2" for status in (status_of(pathlib.Path(f"/proc/{child}")) for child in children_of(pid)))
+
+
 def every_thread_is_jailed(t):
-    """Filter, capabilities and identity belong to threads, not to the process: all of the monitor's must have what the jail gives."""
-    process = subprocess.Popen([*map(str, t.husk_command()), "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=t.environment, cwd=t.work)
-    process.stdin.write(b"ready\n")
-    process.stdin.flush()
-    t.expect(process.stdout.readline() == b"ready\n", "not ready")
-    try:
-        for thread in pathlib.Path(f"/proc/{process.pid}/task").iterdir():
-            status = dict(line.split(":\t", 1) for line in (thread / "status").read_text().splitlines() if ":\t" in line)
-            jail = status["Seccomp"], status["NoNewPrivs"], int(status["CapPrm"], 16), int(status["CapEff"], 16)
-            t.expect(jail == ("2", "1", 0, 0), f"thread {thread.name} ({status['Name']}): filter, no new privileges, capabilities: {jail}")
-            t.expect("0" not in status["Uid"].split(), f"thread {thread.name} ({status['Name']}) is root's: {status['Uid']}")
-    finally:
-        process.stdin.close()
-        process.wait(timeout=30)
+    """Filter, capabilities and identity belong to threads, not to the process: all of the monitor's, of QEMU's and of the network's must have what
+    their jails give."""
+    program = "import socket, sys; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('10.0.2.2', 9)); print('ready', flush=True); sys.stdin.read()"
+    for options in ((), ("-p", "127.0.0.1:0:80")):
+        process = subprocess.Popen([*map(str, t.husk_command(*options)), "/usr/bin/python3", "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                   stderr=subprocess.DEVNULL, env=t.environment, cwd=t.work)
+        t.expect(process.stdout.readline() == b"ready\n", "not ready")
+        try:
+            wait_until(lambda: network_is_jailed(process.pid), 10)
+            names = set()
+            for thread in (thread for pid in (process.pid, *children_of(process.pid)) for thread in pathlib.Path(f"/proc/{pid}/task").iterdir()):
+                status = status_of(thread)
+                name = status["Name"]
+                names.add(name.split("-")[0] if name.startswith("qemu") else name)
+                jail = status["Seccomp"], status["NoNewPrivs"], int(status["CapPrm"], 16), int(status["CapEff"], 16)
+                t.expect(jail == ("2", "1", 0, 0), f"{options} thread {thread.name} ({name}): filter, no new privileges, capabilities: {jail}")
+                t.expect("0" not in status["Uid"].split(), f"{options} thread {thread.name} ({name}) is root's: {status['Uid']}")
+            t.expect("husk-net" in names and ("qemu" in names) == (t.hypervisor == "qemu"), f"whose threads are these? {names}")
+        finally:
+            process.stdin.close()
+            process.wait(timeout=30)
 
 
-CASES = {f.__name__: f for f in (probe, static_probe, address_entropy, jit_is_declared, every_thread_is_jailed)}
-QEMU_CASES = ["probe"]
+def image_that_only_its_owner_reads(t):
+    """Whoever the monitor has become by then."""
+    image = t.work / "private.husk"
+    t.expect(t.run([t.husk, "build", t.compile("tests/syscalls/hello.c"), "-o", image]).returncode == 0, "build")
+    image.chmod(0o600)
+    result = t.husk_run([image])
+    t.expect(result.stdout == b"hello, world\n", f"{result}")
+
+
+CASES = {f.__name__: f for f in (probe, static_probe, address_entropy, jit_is_declared, every_thread_is_jailed, image_that_only_its_owner_reads)}
+QEMU_CASES = ["probe", "every_thread_is_jailed"]

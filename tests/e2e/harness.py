@@ -4,6 +4,7 @@ import pathlib
 import re
 import shlex
 import subprocess
+import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 
@@ -27,6 +28,14 @@ def first_difference(expected, actual):
         if a != b:
             return f"line {number}: Linux {a[:200]!r}, husk {b[:200]!r}"
     return f"Linux has {len(want)} lines, husk {len(got)}; tail of the longer: {(want + got)[-1:]}"
+
+
+def wait_until(condition, seconds):
+    """Waits for it, not longer; whether it came."""
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.01)
+    return condition()
 
 
 class Tools:

@@ -31,13 +31,14 @@ def main():
     parser.add_argument("--husk", default=ROOT / "build/husk", type=pathlib.Path)
     parser.add_argument("--hypervisor", default="kvm", choices=["kvm", "qemu"])
     parser.add_argument("--machine", default="microvm", choices=["microvm", "q35"], help="of QEMU")
+    parser.add_argument("--all", action="store_true", help="in QEMU, too, every case and not only the part that each check runs there")
     parser.add_argument("--list", action="store_true", help="print the names of the cases")
     parser.add_argument("--keep", action="store_true", help="keep the work folders")
     parser.add_argument("names", nargs="*", help="cases or prefixes of names (default: all)")
     arguments = parser.parse_args()
     cases, qemu = load_cases()
     names = [n for n in cases if not arguments.names or any(n.startswith(p) for p in arguments.names)]
-    if arguments.hypervisor == "qemu" and not arguments.names:
+    if arguments.hypervisor == "qemu" and not arguments.names and not arguments.all:
         names = [n for n in names if n in qemu]
     if arguments.list:
         print("\n".join(names))

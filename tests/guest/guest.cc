@@ -160,16 +160,29 @@ void i5_nub_addresses_are_out_of_reach() {
   CHECK(map(0xffffff8000000000, free_frame(), kPageSize, kRW) == -EPERM);
   CHECK(map(0xffffff8000000000 - kPageSize, free_frame(), 2 * kPageSize, kRW) == -EPERM);
 }
+u64 end_of_ram() {
+  u64 end = 0;
+  for (const MemoryRange& range : info->free_ranges) end = range.start + range.size > end ? range.start + range.size : end;
+  return end;
+}
 void i6_foreign_frames_are_refused() {
-  CHECK(map(kVa, info->ram_size, kPageSize, kR) == -EPERM);
-  CHECK(map(kVa, info->ram_size - kPageSize, 2 * kPageSize, kR) == -EPERM);
-  CHECK(map(kVa, align_up(info->image_physical + info->image_size, kPageSize), kPageSize, kR) == -EPERM);
-  CHECK(map(kVa, info->image_physical - kPageSize, 2 * kPageSize, kR) == -EPERM);
+  u64 ram_end = end_of_ram();
+  CHECK(map(kVa, ram_end - kPageSize, kPageSize, kR) == 0);
+  CHECK(map(kVa, ram_end, kPageSize, kR) == -EPERM);
+  CHECK(map(kVa, ram_end - kPageSize, 2 * kPageSize, kR) == -EPERM);
+  // Beside the image is RAM if a loader copied it there, else nothing.
+  u64 image_end = align_up(info->image_physical + info->image_size, kPageSize);
+  if (!on_pc()) CHECK(map(kVa, image_end, kPageSize, kR) == -EPERM);
+  CHECK(map(kVa, image_end - kPageSize, 2 * kPageSize, on_pc() ? kRW : kR) == -EPERM);
+  CHECK(map(kVa, info->image_physical - kPageSize, 2 * kPageSize, on_pc() ? kRW : kR) == -EPERM);
   CHECK(map(kVa, 0xfee00000, kPageSize, kRW) == -EPERM);
   CHECK(map(kVa, u64{1} << 52, kPageSize, kRW) == -EPERM);
-  CHECK(map(kVa, kMonitorDeviceAddress, kPageSize, kRW) == 0);
-  CHECK(map(kVa, kMonitorDeviceAddress, kPageSize, kRX) == -EPERM);
-  CHECK(map(kVa, kMonitorDeviceAddress + kPageSize, kPageSize, kRW) == -EPERM);
+  CHECK(info->window_count > 0);
+  u64 device = align_down(info->windows[0].physical_address, kPageSize);
+  const DeviceWindow& last = info->windows[info->window_count - 1];
+  CHECK(map(kVa, device, kPageSize, kRW) == 0);
+  CHECK(map(kVa, device, kPageSize, kRX) == -EPERM);
+  CHECK(map(kVa, align_up(last.physical_address + last.size, kPageSize), kPageSize, kRW) == -EPERM);
 }
 void i7_malformed_ranges_are_refused() {
   CHECK(map(kVa + 1, free_frame(), kPageSize, kRW) == -EINVAL);
@@ -202,7 +215,7 @@ void i8_kernel_text_and_relro_are_sealed() {
 }
 u64 frame_of_data() {  // its direct-map alias shows the frame
   page_of_data[0] = 77;
-  for (u64 pa = info->nub_size; pa < info->free_ranges[0].start; pa += kPageSize) {
+  for (u64 pa = 0; pa < end_of_ram(); pa += kPageSize) {
     const volatile u8* alias = at(info->direct_base + pa);
     if (guest_read(const_cast<const u8*>(alias)) != 0 || *alias != 77) continue;
     page_of_data[0] = 78;

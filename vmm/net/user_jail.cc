@@ -4,6 +4,7 @@
 #include <asm/ioctls.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -93,6 +94,12 @@ void limit(__rlimit_resource resource, rlim_t value) {
   setrlimit(resource, &limits);
 }
 
+// Again after each change of credentials, which resets it.
+void die_with(pid_t parent) {
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (getppid() != parent) _exit(0);
+}
+
 std::vector<sock_filter> make_user_filter() {
   sandbox::Program program;
   for (u32 number : kAllowed) program.allow(number);
@@ -106,13 +113,20 @@ std::vector<sock_filter> make_user_filter() {
 
 }  // namespace
 
-void enter_user_jail(pid_t parent) {
+void leave_root(pid_t parent) {
   resolver_file = open("/etc/resolv.conf", O_RDONLY | O_CLOEXEC);
   sandbox::Report report;
   sandbox::detach(report);
+  sandbox::give_up_privileges(report, CAP_SYS_CHROOT);
+  die_with(parent);
+}
+
+void enter_user_jail(pid_t parent) {
+  if (resolver_file < 0) leave_root(parent);
+  sandbox::Report report;
+  sandbox::leave_file_system(report);
   sandbox::give_up_privileges(report);
-  prctl(PR_SET_PDEATHSIG, SIGKILL);  // other credentials have reset it
-  if (getppid() != parent) _exit(0);
+  die_with(parent);
   limit(RLIMIT_NOFILE, kDescriptorsMax);
 #ifndef __SANITIZE_ADDRESS__  // which maps terabytes
   limit(RLIMIT_AS, kMemoryMax);

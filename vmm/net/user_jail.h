@@ -8,7 +8,10 @@
 
 namespace husk::vmm::net {
 
-// For the only thread, whose parent this is: without it, it ends. Throws MonitorError. Afterwards a forbidden call, and a crash, end the process with one line on stderr.
+// Both for the only thread, whose parent this is: without it, it ends. Both throw MonitorError.
+// The first step, before a byte of the guest's is read and while the library has still to be loaded: root no longer, and nothing but chroot(2) for the second.
+void leave_root(pid_t parent);
+// Behind this a forbidden call, and a crash, end the process with one line on stderr.
 void enter_user_jail(pid_t parent);
 
 }  // namespace husk::vmm::net

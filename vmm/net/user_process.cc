@@ -1,4 +1,4 @@
-// See vmm/net/user_process.h. The order: wait for work, load the library, open what is published, close the jail, serve.
+// See vmm/net/user_process.h. The order: wait for work, give up what is not needed, load the library, open what is published, close the jail, serve.
 #include "vmm/net/user_process.h"
 
 #include <errno.h>
@@ -48,11 +48,12 @@ void become_separate(int pair, pid_t parent) {
 }
 
 // The first frame that asks for something; what every machine says at its start is passed over.
-std::vector<u8> wait_for_request() {
+std::vector<u8> wait_for_request(pid_t parent) {
   std::vector<u8> frame(size_t{kUserMtu} + 14);
-  for (;;) {
+  for (bool first = true;; first = false) {
     pollfd wait{kPair, POLLIN, 0};
     if (poll(&wait, 1, -1) < 0 && errno != EINTR) _exit(0);
+    if (first) leave_root(parent);
     ssize_t size = recv(kPair, frame.data(), frame.size(), MSG_DONTWAIT);
     if (size < 0 && (errno == EAGAIN || errno == EINTR)) continue;
     if (size < 0 || (size == 0 && (wait.revents & POLLHUP) != 0)) _exit(0);
@@ -70,7 +71,7 @@ void open_ports(SlirpLoop& slirp, const UserNetworkOptions& options, UserReport&
 
 void serve(pid_t parent, const UserNetworkOptions& options, UserReport& report) {
   std::vector<u8> first;
-  if (options.ports.empty()) first = wait_for_request();
+  if (options.ports.empty()) first = wait_for_request(parent);
   SlirpLoop slirp(kPair, options);
   open_ports(slirp, options, report);
   if (report.error != 0) return;

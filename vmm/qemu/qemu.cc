@@ -9,6 +9,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/sendfile.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -22,10 +23,12 @@
 #include <algorithm>
 #include <array>
 
+#include "abi/image_format.h"
 #include "host/event_loop.h"
 #include "vmm/devices/control_channel.h"
 #include "vmm/monitor_error.h"
 #include "vmm/qemu/pump.h"
+#include "vmm/sandbox/sandbox.h"
 
 namespace husk::vmm {
 
@@ -61,15 +64,20 @@ namespace {
 
 constexpr u64 kSecond = 1000 * 1000 * 1000;
 constexpr int kSerial = 3, kChannels = 4;  // three consoles and the 16550
+constexpr const char* kOurDescriptors = "/proc/self/fd/";
 constexpr size_t kSerialKept = 4096;
-// Memory that a machine needs beside its image, which QEMU copies into it: with the first it starts, without the second even QEMU's firmware hangs.
-constexpr u64 kBesideImage = 8 * kMiB, kLeastBesideImage = kMiB;
+// A program with less memory than this may have ended its machine by that.
+constexpr u64 kSurelyEnough = 8 * kMiB;
 
 u64 now_ns() {
   timespec time;
   clock_gettime(CLOCK_MONOTONIC, &time);
   return static_cast<u64>(time.tv_sec) * kSecond + static_cast<u64>(time.tv_nsec);
 }
+
+// QEMU copies the image into the machine's memory, and the nub's entry works in the 2 MiB behind it (nub/pvh.S): both come on top of what
+// the program was promised, so that -m means the same as on KVM. Up to 4 MiB more than that are usable.
+u64 machine_memory(u64 promised, u64 image_size) { return align_up(abi::kImageLoadAddress + image_size, kHugePageSize) + kHugePageSize + promised; }
 
 // The TSC of this machine, measured: QEMU's TCG shows it to the guest, counted from the guest's start.
 u64 measure_tsc_frequency() {
@@ -87,9 +95,13 @@ class QemuMachine {
   MonitorResult run();
 
  private:
-  std::vector<std::string> arguments(const std::string& config_path) const;
+  void open_image();
+  void open_capture();
+  std::vector<std::string> arguments() const;
   void add_network(std::vector<std::string>& out, bool pci) const;
-  void spawn(const std::string& config_path);
+  void spawn();
+  [[noreturn]] void become_qemu(pid_t parent, std::vector<std::string> words, int failure);
+  void kill_child();
   void watch(HostStream& stream, u32 events);
   std::string too_little_memory() const;
   void on_signal();
@@ -115,7 +127,8 @@ class QemuMachine {
   const QemuOptions& qemu_;
   host::EventLoop loop_;
   std::array<host::FileDescriptor, kChannels> ours_, theirs_;
-  host::FileDescriptor config_, process_, stop_timer_;
+  host::FileDescriptor image_, config_, process_, stop_timer_;
+  host::FileDescriptor capture_ours_, capture_theirs_;  // frames on their way to NetworkDevice::pcap_fd
   pid_t child_ = 0;
   std::vector<std::unique_ptr<HostStream>> streams_;
   std::unique_ptr<ControlReceiver> receiver_;
@@ -130,43 +143,67 @@ class QemuMachine {
 };
 
 std::string QemuMachine::too_little_memory() const {
-  u64 enough = align_up(image_size_ + kBesideImage, kMiB) / kMiB;
-  return "too little memory: QEMU copies the image into the machine's memory; give it more: -m " + std::to_string(enough) + "M";
+  return "too little memory for this image; give the machine more with -m (it has " + std::to_string(options_.memory_size / kKiB) + " KiB)";
 }
 
 QemuMachine::QemuMachine(const MonitorOptions& options, const QemuOptions& qemu) : options_(options), qemu_(qemu) {
-  struct stat image;
-  if (stat(options_.image_path.c_str(), &image) != 0) throw_errno(options_.image_path);
-  image_size_ = static_cast<u64>(image.st_size);
-  if (options_.memory_size < image_size_ + kLeastBesideImage) throw MonitorError(too_little_memory());
   for (int i = 0; i < kChannels; ++i) {
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) throw_errno("connecting to QEMU");
     ours_[static_cast<size_t>(i)] = host::FileDescriptor(pair[0]);
     theirs_[static_cast<size_t>(i)] = host::FileDescriptor(pair[1]);
   }
+  open_image();
+  open_capture();
   std::vector<u8> config = options.config;
   append_host_config(config, options.stdin_fd, options.stdout_fd, options.stderr_fd, measure_tsc_frequency(), 0);
-  config_ = host::FileDescriptor(memfd_create("husk-config", 0));
+  config_ = host::FileDescriptor(memfd_create("husk-config", MFD_CLOEXEC));
   if (!config_ || write(config_.get(), config.data(), config.size()) != static_cast<ssize_t>(config.size())) {
     throw_errno("writing the boot configuration");
   }
   stop_timer_ = host::FileDescriptor(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
   result_.status = 125;
   result_.timeline.vm_created_ns = now_ns();
-  spawn("/proc/self/fd/" + std::to_string(config_.get()));
+  spawn();
 }
 
 QemuMachine::~QemuMachine() {
-  if (child_ > 0 && !child_ended_) {
-    kill(child_, SIGKILL);
-    waitpid(child_, nullptr, 0);
-  }
+  if (child_ <= 0 || child_ended_) return;
+  kill_child();
+  waitpid(child_, nullptr, 0);
 }
 
-std::vector<std::string> QemuMachine::arguments(const std::string& config_path) const {
+// By its descriptor: in the jail there is no kill(2).
+void QemuMachine::kill_child() { syscall(SYS_pidfd_send_signal, process_.get(), SIGKILL, nullptr, 0); }
+
+// QEMU opens the image again by its descriptor. Root's QEMU is nobody's process (see become_qemu): of an image that not everybody may read it gets a copy.
+void QemuMachine::open_image() {
+  image_ = host::FileDescriptor(open(options_.image_path.c_str(), O_RDONLY | O_CLOEXEC));
+  struct stat image;
+  if (!image_ || fstat(image_.get(), &image) != 0) throw_errno(options_.image_path);
+  image_size_ = static_cast<u64>(image.st_size);
+  if (geteuid() != 0 || (image.st_mode & S_IROTH) != 0) return;
+  host::FileDescriptor copy(memfd_create("husk-image", MFD_CLOEXEC));
+  for (u64 left = image_size_; left > 0;) {
+    ssize_t count = sendfile(copy.get(), image_.get(), nullptr, left);
+    if (count <= 0) throw_errno("copying " + options_.image_path);
+    left -= static_cast<u64>(count);
+  }
+  image_ = std::move(copy);
+}
+
+// The capture's file is the user's, and QEMU opens by name what it writes: it writes into a pipe.
+void QemuMachine::open_capture() {
+  if (!options_.network || options_.network->pcap_fd < 0) return;
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) throw_errno("connecting to QEMU");
+  capture_ours_ = host::FileDescriptor(ends[0]);
+  capture_theirs_ = host::FileDescriptor(ends[1]);
+  if (geteuid() == 0 && fchown(ends[1], sandbox::kNobody, sandbox::kNobody) != 0) throw_errno("connecting to QEMU");
+}
+
+std::vector<std::string> QemuMachine::arguments() const {
   bool pci = qemu_.machine != "microvm";
-  u64 memory_kib = std::max<u64>(options_.memory_size / kKiB, 1);
   std::vector<std::string> out = {qemu_.program,
                                   "-nodefaults",
                                   "-no-user-config",
@@ -182,13 +219,13 @@ std::vector<std::string> QemuMachine::arguments(const std::string& config_path) 
                                   "-cpu",
                                   qemu_.accelerator == "tcg" ? "max" : "host",
                                   "-m",
-                                  std::to_string(memory_kib) + "k",
+                                  std::to_string(machine_memory(options_.memory_size, image_size_) / kKiB) + "k",
                                   "-smp",
                                   "1",
                                   "-kernel",
-                                  options_.image_path,
+                                  kOurDescriptors + std::to_string(image_.get()),
                                   "-initrd",
-                                  config_path,
+                                  kOurDescriptors + std::to_string(config_.get()),
                                   "-sandbox",
                                   "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
                                   "-global",
@@ -222,36 +259,43 @@ void QemuMachine::add_network(std::vector<std::string>& out, bool pci) const {
   out.insert(out.end(), {"-netdev", network.vnet_header ? "tap,id=n0,vhost=off,fd=" + fd : "dgram,id=n0,local.type=fd,local.str=" + fd});
   std::string device = pci ? "virtio-net-pci,disable-legacy=on,addr=5,romfile=" : "virtio-net-device,bus=virtio-mmio-bus.4";
   out.insert(out.end(), {"-device", device + ",netdev=n0,mac=" + mac + ",host_mtu=" + std::to_string(network.mtu)});
-  if (network.pcap_fd < 0) return;
-  out.insert(out.end(), {"-object", "filter-dump,id=p0,netdev=n0,maxlen=65535,file=/proc/self/fd/" + std::to_string(network.pcap_fd)});
+  if (!capture_theirs_) return;
+  out.insert(out.end(), {"-object", "filter-dump,id=p0,netdev=n0,maxlen=65535,file=" + (kOurDescriptors + std::to_string(capture_theirs_.get()))});
 }
 
-void QemuMachine::spawn(const std::string& config_path) {
-  std::vector<std::string> words = arguments(config_path);
+// In the child: nobody's process without privileges, that dies with its parent and inherits what it is to use.
+void QemuMachine::become_qemu(pid_t parent, std::vector<std::string> words, int failure) {
   std::vector<char*> argv;
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
+  setpgid(0, 0);  // Ctrl-C is ours to pass on
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, nullptr);
+  auto inherit = [](const host::FileDescriptor& fd) { fcntl(fd.get(), F_SETFD, 0); };
+  for (auto& end : theirs_) inherit(end);
+  for (auto* fd : {&image_, &config_, &capture_theirs_}) inherit(*fd);
+  if (options_.network) fcntl(options_.network->fd, F_SETFD, 0);
+  int null = open("/dev/null", O_RDWR);
+  dup2(null, STDIN_FILENO);
+  dup2(null, STDOUT_FILENO);  // stderr stays: QEMU's own complaints
+  sandbox::Report report;
+  sandbox::give_up_privileges(report);
+  prctl(PR_SET_PDEATHSIG, SIGKILL);  // forgotten when the user changes: after that
+  if (getppid() != parent) _exit(1);
+  execvp(argv[0], argv.data());
+  int error = errno;
+  (void)!write(failure, &error, sizeof(error));
+  _exit(127);
+}
+
+void QemuMachine::spawn() {
+  std::vector<std::string> words = arguments();
   int failure[2];
   if (pipe2(failure, O_CLOEXEC) != 0) throw_errno("starting QEMU");
   pid_t parent = getpid();
   child_ = fork();
-  if (child_ == 0) {
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent) _exit(1);
-    setpgid(0, 0);  // Ctrl-C is ours to pass on
-    sigset_t none;
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, nullptr);
-    for (auto& end : theirs_) fcntl(end.get(), F_SETFD, 0);
-    if (options_.network) fcntl(options_.network->fd, F_SETFD, 0), fcntl(options_.network->pcap_fd, F_SETFD, 0);
-    int null = open("/dev/null", O_RDWR);
-    dup2(null, STDIN_FILENO);
-    dup2(null, STDOUT_FILENO);  // stderr stays: QEMU's own complaints
-    execvp(argv[0], argv.data());
-    int error = errno;
-    (void)!write(failure[1], &error, sizeof(error));
-    _exit(127);
-  }
+  if (child_ == 0) become_qemu(parent, std::move(words), failure[1]);
   close(failure[1]);
   int error = 0;
   bool failed = child_ < 0 || read(failure[0], &error, sizeof(error)) == sizeof(error);
@@ -260,6 +304,8 @@ void QemuMachine::spawn(const std::string& config_path) {
     throw MonitorError("starting " + qemu_.program + ": " + strerror(child_ < 0 ? errno : error) + "; install it: apt-get install qemu-system-x86");
   }
   for (auto& end : theirs_) end.reset();
+  capture_theirs_.reset();
+  image_.reset();
   process_ = host::FileDescriptor(static_cast<int>(syscall(SYS_pidfd_open, child_, 0)));
 }
 
@@ -270,7 +316,7 @@ void QemuMachine::watch(HostStream& stream, u32 events) {
 
 void QemuMachine::cut_power() {
   cut_ = true;
-  if (!child_ended_) kill(child_, SIGKILL);
+  if (!child_ended_) kill_child();
 }
 
 void QemuMachine::on_signal() {
@@ -312,7 +358,7 @@ bool QemuMachine::process() {
   for (auto& pump : pumps_) again |= pump->process();
   if (!child_ended_) return again;
   // Output of the consoles: complete when their sockets have ended and all of it is written.
-  bool complete = pumps_[1]->ended() && pumps_[2]->ended() && pumps_[3]->ended();
+  bool complete = pumps_[1]->ended() && pumps_[2]->ended() && pumps_[3]->ended() && (!capture_ours_ || pumps_.back()->ended());
   if (complete || cut_) loop_.stop();
   return again;
 }
@@ -344,6 +390,7 @@ MonitorResult QemuMachine::run() {
   pump(stream(ours_[2].get(), in), *receiver_);
   pump(*sender_, stream(ours_[2].get(), out));
   pump(stream(ours_[kSerial].get(), in), serial_);
+  if (capture_ours_) pump(stream(capture_ours_.get(), in), stream(options_.network->pcap_fd, out));
   loop_.add(process_.get(), EPOLLIN, [this](u32) {
     waitpid(child_, nullptr, 0);
     child_ended_ = true;
@@ -352,11 +399,12 @@ MonitorResult QemuMachine::run() {
   loop_.add(stop_timer_.get(), EPOLLIN, [this](u32) { loop_.remove(stop_timer_.get()), cut_power(); });
   if (options_.signal_fd >= 0) loop_.add(options_.signal_fd, EPOLLIN, [this](u32) { on_signal(); });
   loop_.set_after_round([this] { return process(); });
+  options_.before_guest();
   loop_.run();
   result_.timeline.ended_ns = now_ns();
   if (cut_) {
     result_.status = 128 + SIGKILL;
-  } else if (!result_.exit_record && options_.memory_size < image_size_ + kBesideImage) {
+  } else if (!result_.exit_record && options_.memory_size < kSurelyEnough) {
     result_.status = 125;
     result_.error = too_little_memory();
   } else if (!result_.exit_record) {

@@ -18,7 +18,8 @@
 namespace husk::vmm::sandbox {
 namespace {
 
-// The most frequent first. What the monitor, its event loop, malloc, threads and stdio use once everything is open.
+// The most frequent first. What the monitor, its event loop, malloc, threads and stdio use once everything is open. A descriptor of a process
+// (pidfd_send_signal) has only who runs QEMU: of that one; others cannot be had.
 constexpr u32 kAllowed[] = {
     SYS_futex,           SYS_epoll_wait,  SYS_epoll_pwait,     SYS_read,
     SYS_write,           SYS_preadv2,     SYS_pwritev2,        SYS_readv,
@@ -30,7 +31,7 @@ constexpr u32 kAllowed[] = {
     SYS_rt_sigaction,    SYS_sigaltstack, SYS_set_robust_list, SYS_rseq,
     SYS_gettid,          SYS_getpid,      SYS_fstat,           SYS_newfstatat,
     SYS_restart_syscall, SYS_exit,        SYS_exit_group,      SYS_sched_getaffinity,
-    SYS_wait4,
+    SYS_wait4,           SYS_pidfd_send_signal,
 };
 // ioctl(2) requests: the running vCPU, doorbells once there are many (monitor.cc), its registers for a crash report, the terminal,
 // and what a TAP interface may leave to the guest, which the guest's driver decides.

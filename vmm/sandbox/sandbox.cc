@@ -20,7 +20,6 @@
 namespace husk::vmm::sandbox {
 namespace {
 
-constexpr unsigned kNobody = 65534;
 constexpr rlim_t kDescriptorsMax = 256;  // poll(2) refuses more entries than this limit, so it cannot be 0
 
 // Runs in a signal handler: write and _exit only.
@@ -37,12 +36,13 @@ void limit(__rlimit_resource resource, rlim_t value) {
   setrlimit(resource, &limits);
 }
 
-void drop_capabilities() {
+void drop_capabilities(int kept) {
   for (int capability = 0; capability <= CAP_LAST_CAP; ++capability) prctl(PR_CAPBSET_DROP, capability, 0, 0, 0);
   prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
   __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
-  __user_cap_data_struct none[2]{};
-  syscall(SYS_capset, &header, none);
+  __user_cap_data_struct left[2]{};
+  if (kept != kNoCapability) left[kept / 32].effective = left[kept / 32].permitted = 1u << kept % 32;
+  syscall(SYS_capset, &header, left);
 }
 
 }  // namespace
@@ -54,13 +54,15 @@ void detach(Report& report) {
   report.namespaces = unshare(CLONE_NEWIPC | CLONE_NEWUTS) == 0;
 }
 
-void give_up_privileges(Report& report) {
-  // A directory with nothing to open but facts about our own descriptors; and nothing can be opened.
-  report.empty_root = chroot("/proc/self/fdinfo") == 0 && chdir("/") == 0;
+// A directory with nothing to open but facts about our own descriptors; and nothing can be opened.
+void leave_file_system(Report& report) { report.empty_root = chroot("/proc/self/fdinfo") == 0 && chdir("/") == 0; }
+
+void give_up_privileges(Report& report, int kept) {
+  prctl(PR_SET_KEEPCAPS, kept != kNoCapability, 0, 0, 0);
   if (geteuid() == 0) {
     report.other_user = setgroups(0, nullptr) == 0 && setresgid(kNobody, kNobody, kNobody) == 0 && setresuid(kNobody, kNobody, kNobody) == 0;
   }
-  drop_capabilities();
+  drop_capabilities(kept);
   limit(RLIMIT_CORE, 0);
   prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) throw_errno("giving up new privileges");
@@ -74,6 +76,7 @@ void install_filter(std::vector<sock_filter> filter) {
 }
 
 void enter(Report& report) {
+  leave_file_system(report);
   give_up_privileges(report);
   limit(RLIMIT_NOFILE, kDescriptorsMax);
   struct sigaction action {};

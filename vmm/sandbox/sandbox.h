@@ -25,8 +25,11 @@ void detach(Report& report);
 // Throws MonitorError only if no_new_privs or seccomp fail: the rest is best effort, since it depends on the caller's rights.
 void enter(Report& report);
 
-// The two halves of enter(), for a process that needs an allow-list of its own (vmm/net/user_jail.cc).
-void give_up_privileges(Report& report);
+// The parts of enter(), for a process that opens files by itself (QEMU) or needs an allow-list of its own (vmm/net/user_jail.cc).
+constexpr unsigned kNobody = 65534;
+void leave_file_system(Report& report);
+constexpr int kNoCapability = -1;
+void give_up_privileges(Report& report, int kept = kNoCapability);  // in place of root: kNobody; `kept`: a CAP_ number
 void install_filter(std::vector<sock_filter> filter);
 
 }  // namespace husk::vmm::sandbox
