@@ -49,7 +49,7 @@ format:
 	@git ls-files '*.cc' '*.h' | xargs clang-format -i
 
 tidy: all
-	@git ls-files 'vmm/*.cc' 'image/*.cc' 'cli/*.cc' 'host/*.cc' | grep -v _test.cc | xargs clang-tidy --quiet -p $(BUILD)
+	@git ls-files 'vmm/*.cc' 'image/*.cc' 'cli/*.cc' 'host/*.cc' | grep -v _test.cc | xargs -P $(JOBS) -n 1 clang-tidy --quiet -p $(BUILD) && echo "tidy: nothing to say"
 
 clean:
 	@rm -rf $(BUILD) $(BUILD)-fuzz

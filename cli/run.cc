@@ -197,6 +197,8 @@ int Run::execute() {
 
 void Run::say_how_it_went(const vmm::MonitorResult& result, Messages& messages) {
   if (!result.error.empty()) messages.print("husk: " + options_.target + ": " + result.error + "\n");
+  if (!result.capture_loss.empty())
+    messages.print("husk: --pcap " + options_.network.pcap + ": the capture is not complete: " + result.capture_loss + "\n");
   if (options_.timeline) messages.print(timeline_.describe(result, options_.json));
 }
 

@@ -97,6 +97,12 @@ void LostOutput::settle(MonitorResult& result) const {
   result.error = why_;
 }
 
+std::string describe_capture_loss(int error, u64 dropped) {
+  if (error != 0 && error != EPIPE) return std::string(strerror(error)) + "; make room there, or name another file";
+  if (error == 0 && dropped != 0) return std::to_string(dropped) + " frames are missing, the reader was too slow";
+  return "";
+}
+
 bool asks_to_stop(u32 signal) { return signal != SIGUSR1 && signal != SIGUSR2; }
 
 // What needs no image: made on a thread of its own while the caller finds the image and run() reads it.
@@ -479,6 +485,7 @@ MonitorResult Monitor::Machine::run() {
     result_.error = "the guest stopped before it could report why: " + early_text();
   }
   lost_output_.settle(result_);
+  result_.capture_loss = devices_.capture_loss();
   result_.interrupts = vcpu_.interrupts_injected();
   result_.doorbells = devices_.doorbells();
   return result_;

@@ -55,8 +55,9 @@ struct MonitorTimeline {
 };
 
 struct MonitorResult {
-  int status = 125;   // for the shell: the program's, or 125 with `error`, or 128 + signal when it was cut off
-  std::string error;  // what the monitor or the guest did wrong, one line, and details behind it
+  int status = 125;          // for the shell: the program's, or 125 with `error`, or 128 + signal when it was cut off
+  std::string error;         // what the monitor or the guest did wrong, one line, and details behind it
+  std::string capture_loss;  // why frames are missing in the capture; not the program's failure
   std::optional<abi::ExitRecord> exit_record;
   MonitorTimeline timeline;
   u64 interrupts = 0, doorbells = 0;
@@ -96,6 +97,9 @@ class LostOutput {
  private:
   std::string why_;
 };
+
+// What MonitorResult::capture_loss says: errno of a write (EPIPE: the reader went, nothing is to be said), frames for which a reader was too slow.
+std::string describe_capture_loss(int error, u64 dropped);
 
 // Whether the signal asks the program to stop, and the power to go off if it does not. The others are between the program and who sends them.
 bool asks_to_stop(u32 signal);

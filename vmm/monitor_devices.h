@@ -48,6 +48,7 @@ class MonitorDevices {
   std::vector<u64> doorbell_addresses() const;
   bool is_network(u64 offset) const { return network_ != nullptr && offset / abi::kVirtioMmioStride == count() - 1; }
   NetDevice* network() { return network_; }
+  std::string capture_loss() const { return pcap_ ? describe_capture_loss(pcap_->error(), pcap_->dropped()) : ""; }
   ParkedService* parked_service() { return parked_service_ ? &*parked_service_ : nullptr; }
   int doorbell_fd() const { return doorbell_.get(); }
 

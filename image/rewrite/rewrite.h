@@ -21,7 +21,7 @@ struct LeftSite {
 struct RewriteReport {
   std::vector<u64> rewritten;  // addresses of the `syscall` instructions, ascending
   std::vector<LeftSite> left;
-  u64 cpuid_rewritten = 0;  // CPUID instructions that became calls; the others trap, or not, as the machine has it
+  u64 cpuid_rewritten = 0;      // CPUID instructions that became calls; the others trap, or not, as the machine has it
   u64 trampolines_address = 0;  // of the added segment
   u64 trampolines_size = 0;
 };

@@ -18,7 +18,7 @@ bool describe_syscall(u64 number, SyscallText* text);  // false: no such call
 const SyscallHandler* syscall_table();                 // kSyscallSlots handlers, none null, without tracing
 RestartClass restart_class(u64 number);
 void install_syscall_table(bool traced);
-void answer_ids_at_once();  // identity.cc: from now on getpid and its like take a nanosecond; not while tracing
+void answer_ids_at_once();                      // identity.cc: from now on getpid and its like take a nanosecond; not while tracing
 i64 traced_call(u64, u64, u64, u64, u64, u64);  // trace.cc: what every slot holds while tracing
 
 }  // namespace husk::linux

@@ -142,9 +142,7 @@ bool Network::poll() {
   return moved;
 }
 
-bool Network::prepare_to_sleep() {
-  return poll();
-}
+bool Network::prepare_to_sleep() { return poll(); }
 
 Result<void> Network::wait_configured(u64 at_most_ns) {
   u64 end = time::monotonic_ns() + at_most_ns;

@@ -375,6 +375,8 @@ def pcap(t):
     data = (t.work / "capture").read_bytes()
     t.expect(data[:4] in (b"\xd4\xc3\xb2\xa1", b"\x4d\x3c\xb2\xa1"), f"not a pcap file: {data[:24]!r}")
     t.expect(b"GET /a-name-to-be-found" in data and len(data) > len(server.content), f"the capture has {len(data)} bytes")
+    full = t.husk_run(["ls", "/nowhere-to-be-found"], options=["--pcap", "/dev/full"])
+    t.expect(full.returncode == 2 and b"husk: --pcap /dev/full: the capture is not complete: No space left on device" in full.stderr, f"a capture that cannot be written: {full}")
 
 
 def no_network(t):

@@ -41,7 +41,7 @@ void PcapWriter::append(const void* bytes, size_t size) {
 
 void PcapWriter::add(std::span<const iovec> frame) {
   if (buffer_.size() >= kMany) flush();
-  if (broken_ || buffer_.size() >= kTooMany) {
+  if (error_ != 0 || buffer_.size() >= kTooMany) {
     ++dropped_;
     return;
   }
@@ -61,17 +61,17 @@ void PcapWriter::add(std::span<const iovec> frame) {
 
 void PcapWriter::flush() {
   size_t done = 0;
-  while (!broken_ && done < buffer_.size()) {
+  while (error_ == 0 && done < buffer_.size()) {
     ssize_t count = write(fd_, buffer_.data() + done, buffer_.size() - done);
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) {
-      broken_ = errno != EAGAIN;
+      if (errno != EAGAIN) error_ = errno;
       break;
     }
     done += static_cast<size_t>(count);
   }
   buffer_.erase(buffer_.begin(), buffer_.begin() + static_cast<ptrdiff_t>(done));
-  if (broken_) buffer_.clear();
+  if (error_ != 0) buffer_.clear();
 }
 
 }  // namespace husk::vmm::net

@@ -24,12 +24,13 @@ class PcapWriter {
   void add(std::span<const iovec> frame);
   void flush();
   u64 dropped() const { return dropped_; }
+  int error() const { return error_; }  // errno of the write after which nothing was written any more
 
  private:
   void append(const void* bytes, size_t size);
   int fd_;
   std::vector<u8> buffer_;  // whole records, but for what is written of the first
-  bool broken_ = false;     // the descriptor takes nothing any more
+  int error_ = 0;
   u64 dropped_ = 0;
 };
 

@@ -390,7 +390,11 @@ MonitorResult QemuMachine::run() {
   pump(stream(ours_[2].get(), in), *receiver_);
   pump(*sender_, stream(ours_[2].get(), out));
   pump(stream(ours_[kSerial].get(), in), serial_);
-  if (capture_ours_) pump(stream(capture_ours_.get(), in), stream(options_.network->pcap_fd, out));
+  if (capture_ours_) {
+    pump(stream(capture_ours_.get(), in), stream(options_.network->pcap_fd, out)).on_closed = [this](int error) {
+      result_.capture_loss = describe_capture_loss(error, 0);
+    };
+  }
   loop_.add(process_.get(), EPOLLIN, [this](u32) {
     waitpid(child_, nullptr, 0);
     child_ended_ = true;
