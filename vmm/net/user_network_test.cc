@@ -131,6 +131,7 @@ class Guest {
     fd = network->device().fd;
   }
   void send(const Frame& frame) { ASSERT_EQ(write(fd, frame.data(), frame.size()), static_cast<ssize_t>(frame.size())); }
+  void announce() { send(arp(1, kUserGuest4, kUserGuest4)); }
   std::optional<Frame> receive(int timeout_ms = 3000) {
     pollfd wait{fd, POLLIN, 0};
     if (poll(&wait, 1, timeout_ms) <= 0) return std::nullopt;
@@ -307,6 +308,8 @@ TEST(UserNetwork, published_port_leads_to_the_guest) {
   host::FileDescriptor client(socket(AF_INET, SOCK_STREAM, 0));
   sockaddr_in name = host_address("127.0.0.1", guest.ports[0].host_port);
   ASSERT_EQ(connect(client.get(), reinterpret_cast<sockaddr*>(&name), sizeof(name)), 0);
+  EXPECT_FALSE(guest.receive(100)) << "said to a guest that has not said anything yet, which may not hear it";
+  guest.announce();
   auto syn = guest.receive_tcp();
   ASSERT_TRUE(syn);
   EXPECT_EQ(syn->flags, kSyn);
@@ -325,6 +328,7 @@ TEST(UserNetwork, published_port_leads_to_the_guest) {
 
 TEST(UserNetwork, published_udp_port_leads_to_the_guest) {
   Guest guest({.ports = {{"127.0.0.1", 0, 53, true}}});
+  guest.announce();
   host::FileDescriptor client(socket(AF_INET, SOCK_DGRAM, 0));
   sockaddr_in name = host_address("127.0.0.1", guest.ports[0].host_port);
   ASSERT_EQ(sendto(client.get(), "query", 5, 0, reinterpret_cast<sockaddr*>(&name), sizeof(name)), 5);
@@ -365,6 +369,7 @@ TEST(UserNetwork, ports_that_cannot_be_opened_are_named_with_a_remedy) {
 
 TEST(UserNetwork, many_clients_at_once_are_all_taken) {
   Guest guest({.ports = {{"127.0.0.1", 0, 80, false}}});
+  guest.announce();
   sockaddr_in name = host_address("127.0.0.1", guest.ports[0].host_port);
   std::vector<host::FileDescriptor> clients;
   auto start = std::chrono::steady_clock::now();

@@ -77,7 +77,11 @@ void serve(pid_t parent, const UserNetworkOptions& options, UserReport& report) 
   if (report.error != 0) return;
   enter_user_jail(parent);
   if (!options.ports.empty()) send(kPair, &report, sizeof(report), MSG_NOSIGNAL);
-  if (!first.empty()) slirp.input(first);
+  if (first.empty()) {
+    slirp.wait_for_guest();
+  } else {
+    slirp.input(first);
+  }
   slirp.run();
 }
 

@@ -221,6 +221,13 @@ void SlirpLoop::run_timers() {
   }
 }
 
+// Until the guest has said something, clients wait in the host's queues. What is sent to a machine that is just starting may be lost (QEMU's network
+// device forgets it when the driver resets it), and libslirp's TCP would say it again 6 s later.
+void SlirpLoop::wait_for_guest() const {
+  pollfd guest{pair_, POLLIN, 0};
+  while (poll(&guest, 1, -1) < 0 && errno == EINTR) continue;
+}
+
 void SlirpLoop::run() {
   for (;;) {
     polled_.assign(1, {pair_, POLLIN, 0});

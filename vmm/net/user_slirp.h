@@ -24,6 +24,7 @@ class SlirpLoop {
   // errno; `host_port` 0 is chosen, the answer is in `chosen`.
   int publish(const PublishedPort& port, u16& chosen);
   void input(std::span<const u8> frame);
+  void wait_for_guest() const;
   [[noreturn]] void run();
 
  private:
