@@ -25,9 +25,9 @@ std::string Timeline::describe(const vmm::MonitorResult& result, bool json) cons
   auto host = [&](const char* name, const char* key, u64 ns) {
     if (ns != 0) events.push_back({name, key, (static_cast<double>(ns) - static_cast<double>(command_start_ns)) / 1e6});
   };
-  // The guest reads the same TSC as we do: under KVM its times can be put between ours.
+  // The guest reads the same TSC as we do, or one that counts at the same rate: its times can be put between ours.
   auto guest = [&](const char* name, const char* key, u64 tsc) {
-    if (tsc == 0 || machine.tsc_frequency == 0) return;
+    if (tsc == 0 || machine.tsc_frequency == 0 || machine.first_instruction_ns == 0) return;
     double since_first = (static_cast<double>(tsc) - static_cast<double>(machine.first_instruction_tsc)) / static_cast<double>(machine.tsc_frequency);
     double first = (static_cast<double>(machine.first_instruction_ns) - static_cast<double>(command_start_ns)) / 1e6;
     events.push_back({name, key, first + since_first * 1e3});

@@ -48,7 +48,8 @@ struct MonitorOptions {
   std::function<void()> before_guest = [] {};  // everything is open and this the only thread: the jail may close
 };
 
-// In nanoseconds of CLOCK_MONOTONIC; 0 = did not happen. The guest's own times are in MonitorResult::exit_record.
+// In nanoseconds of CLOCK_MONOTONIC; 0 = did not happen or is not known. The guest's own times are in MonitorResult::exit_record. Of a machine in QEMU
+// the first instruction's time is worked out from the end, to some milliseconds.
 struct MonitorTimeline {
   u64 vm_created_ns = 0, loaded_ns = 0, first_instruction_ns = 0, ended_ns = 0;
   u64 first_instruction_tsc = 0, tsc_frequency = 0;

@@ -1,4 +1,4 @@
-// Runs kernel_selftest.elf under KVM while a thread of the host interrupts it all the time. Label "guest"; skipped without KVM.
+// Runs kernel_selftest.elf under KVM while a thread of the host interrupts it all the time, and in QEMU, whose timer interrupts it. Label "guest".
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 #include <sys/random.h>
@@ -23,10 +23,12 @@ enum class Interrupts : bool { when_due, all_the_time };
 constexpr auto kInterruptEvery = std::chrono::microseconds(300);
 constexpr auto kLimit = std::chrono::seconds(60);
 
+std::vector<u8> selftest_image() { return test::make_micro_image(HUSK_NUB_PATH, HUSK_SELFTEST_PATH, {}, 0); }
+
 class SelftestMachine : public vmm::MmioHandler {
  public:
   SelftestMachine() {
-    std::vector<u8> image = test::make_micro_image(HUSK_NUB_PATH, HUSK_SELFTEST_PATH, {}, 0);
+    std::vector<u8> image = selftest_image();
     int fd = memfd_create("image", MFD_CLOEXEC);
     if (write(fd, image.data(), image.size()) != static_cast<ssize_t>(image.size())) abort();
     file_ = vmm::ImageFile::from_fd(vmm::FileDescriptor(fd), "self-test image");
@@ -97,6 +99,14 @@ void run_selftest(Interrupts interrupts) {
 }
 
 TEST(KernelSelftest, passes) { run_selftest(Interrupts::when_due); }
+class KernelSelftestQemu : public testing::TestWithParam<const char*> {};
+TEST_P(KernelSelftestQemu, passes) {
+  if (!test::has_qemu()) GTEST_SKIP() << "no qemu-system-x86_64";
+  std::string said = test::run_in_qemu(GetParam(), selftest_image(), 120);
+  EXPECT_NE(said.find("PASS"), std::string::npos) << said;
+}
+INSTANTIATE_TEST_SUITE_P(machines, KernelSelftestQemu, testing::Values("microvm", "q35"), [](const auto& info) { return std::string(info.param); });
+
 TEST(KernelSelftest, passes_under_interrupts) { run_selftest(Interrupts::all_the_time); }
 
 }  // namespace

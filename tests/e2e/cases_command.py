@@ -276,7 +276,9 @@ def streams(t):
 def reports(t):
     hello = t.compile("tests/syscalls/hello.c")
     result = t.husk_run([hello], options=["--timeline"])
-    t.expect(result.stdout == b"hello, world\n" and b"ms" in result.stderr, f"--timeline: {result}")
+    moments = [line.split(None, 1)[1] for line in result.stderr.decode().splitlines() if line.startswith("   ")]
+    in_order = [m for m in moments if m in ("first guest instruction", "kernel started", "program's entry", "program's exit", "machine off", "command's end")]
+    t.expect(result.stdout == b"hello, world\n" and len(in_order) == 6 and in_order[0].startswith("first") and in_order[-1] == "command's end", f"--timeline: {result}")
     result = t.husk_run([hello], options=["--trace"])
     t.expect(result.stdout == b"hello, world\n" and b"write(1" in result.stderr and b"exit_group" in result.stderr, f"--trace: {result}")
     for shell in ("bash", "zsh", "fish"):

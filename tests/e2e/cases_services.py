@@ -189,9 +189,8 @@ def nginx(t):
     site = make_site(t)
     with nginx_service(t, site) as service:
         drive_http(t, service, site)
-        if t.hypervisor == "kvm":
-            drive_wrk(t, service)
-            hold_connections(t, service, 1000)
+        drive_wrk(t, service)
+        hold_connections(t, service, 1000)
 
 
 def nginx_as_shipped(t):

@@ -198,25 +198,11 @@ using QemuCase = std::tuple<const char*, const char*>;
 class Qemu : public testing::TestWithParam<QemuCase> {
  protected:
   void SetUp() override {
-    if (system("command -v qemu-system-x86_64 >/dev/null") != 0) GTEST_SKIP() << "no qemu-system-x86_64";
+    if (!has_qemu()) GTEST_SKIP() << "no qemu-system-x86_64";
   }
   std::string output() {
     auto [machine, test] = GetParam();
-    std::string path = testing::TempDir() + "husk_micro_" + machine + "_" + test + "_" + std::to_string(getpid());
-    std::vector<u8> image = image_for(test);
-    FILE* file = fopen(path.c_str(), "wb");
-    EXPECT_EQ(fwrite(image.data(), 1, image.size(), file), image.size());
-    fclose(file);
-    std::string command = std::string(
-                              "timeout 20 qemu-system-x86_64 -accel tcg -cpu max -m 128 -nodefaults -no-user-config -display none "
-                              "-no-reboot -serial stdio -M ") +
-                          machine + " -kernel " + path + " 2>&1 </dev/null";
-    FILE* pipe = popen(command.c_str(), "r");
-    std::string output;
-    for (int c; (c = fgetc(pipe)) != EOF;) output.push_back(static_cast<char>(c));
-    pclose(pipe);
-    unlink(path.c_str());
-    return output;
+    return run_in_qemu(machine, image_for(test));
   }
 };
 class QemuEnds : public Qemu {};

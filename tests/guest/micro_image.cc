@@ -2,7 +2,11 @@
 #include "tests/guest/micro_image.h"
 
 #include <elf.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <fstream>
@@ -149,6 +153,22 @@ std::vector<u8> make_micro_image(const std::string& nub_path, const std::string&
   const ImagePart& text = header.nub_parts[0];
   write_elf_header(image, static_cast<u32>(abi::kImageLoadAddress + text.file_offset + header.nub_entry_pvh - text.virtual_offset));
   return image;
+}
+
+bool has_qemu() { return system("command -v qemu-system-x86_64 >/dev/null") == 0; }
+
+std::string run_in_qemu(const std::string& machine, const std::vector<u8>& image, int seconds) {
+  int file = memfd_create("image", 0);
+  if (write(file, image.data(), image.size()) != static_cast<ssize_t>(image.size())) throw std::runtime_error("writing the image");
+  std::string command = "timeout " + std::to_string(seconds) +
+                        " qemu-system-x86_64 -accel tcg -cpu max -m 128 -nodefaults -no-user-config -display none -no-reboot -serial stdio -M " +
+                        machine + " -kernel /proc/self/fd/" + std::to_string(file) + " 2>&1 </dev/null";
+  FILE* pipe = popen(command.c_str(), "r");
+  std::string output;
+  for (int c; (c = fgetc(pipe)) != EOF;) output.push_back(static_cast<char>(c));
+  pclose(pipe);
+  close(file);
+  return output;
 }
 
 }  // namespace husk::test

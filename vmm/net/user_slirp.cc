@@ -110,7 +110,7 @@ const SlirpCb& SlirpLoop::callbacks() {
       .guest_error = [](const char*, void*) {},
       .clock_get_ns = [](void*) -> int64_t { return now_ns(); },
       .timer_new = [](SlirpTimerCb callback, void* opaque, void* self) -> void* {
-        return of(self).timers_.emplace_back(std::make_unique<Timer>(callback, opaque)).get();
+        return of(self).timers_.emplace_back(std::make_unique<Timer>(Timer{callback, opaque})).get();
       },
       .timer_free = [](void* timer, void* self) { std::erase_if(of(self).timers_, [&](const auto& each) { return each.get() == timer; }); },
       .timer_mod = [](void* timer, int64_t expires_ms, void*) { static_cast<Timer*>(timer)->expires_ms = expires_ms; },

@@ -106,6 +106,7 @@ class QemuMachine {
   std::string too_little_memory() const;
   void on_signal();
   void on_record(abi::RecordType type, std::span<const u8> bytes);
+  void place_guest_times(u64 exit_tsc);
   void cut_power();
   bool process();
 
@@ -156,7 +157,8 @@ QemuMachine::QemuMachine(const MonitorOptions& options, const QemuOptions& qemu)
   open_image();
   open_capture();
   std::vector<u8> config = options.config;
-  append_host_config(config, options.stdin_fd, options.stdout_fd, options.stderr_fd, measure_tsc_frequency(), 0);
+  result_.timeline.tsc_frequency = measure_tsc_frequency();
+  append_host_config(config, options.stdin_fd, options.stdout_fd, options.stderr_fd, result_.timeline.tsc_frequency, 0);
   config_ = host::FileDescriptor(memfd_create("husk-config", MFD_CLOEXEC));
   if (!config_ || write(config_.get(), config.data(), config.size()) != static_cast<ssize_t>(config.size())) {
     throw_errno("writing the boot configuration");
@@ -266,6 +268,7 @@ void QemuMachine::add_network(std::vector<std::string>& out, bool pci) const {
 // In the child: nobody's process without privileges, that dies with its parent and inherits what it is to use.
 void QemuMachine::become_qemu(pid_t parent, std::vector<std::string> words, int failure) {
   std::vector<char*> argv;
+  argv.reserve(words.size() + 1);
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
   setpgid(0, 0);  // Ctrl-C is ours to pass on
@@ -340,11 +343,19 @@ void QemuMachine::on_signal() {
   if (stop_signals_ >= 3) cut_power();
 }
 
+// The guest's TSC counts from its first instruction, and nobody says when that was: some milliseconds too late, the program's exit is taken for now.
+void QemuMachine::place_guest_times(u64 exit_tsc) {
+  auto life = static_cast<unsigned __int128>(exit_tsc) * kSecond / result_.timeline.tsc_frequency;
+  u64 now = now_ns();
+  if (exit_tsc != 0 && life < now - result_.timeline.vm_created_ns) result_.timeline.first_instruction_ns = now - static_cast<u64>(life);
+}
+
 void QemuMachine::on_record(abi::RecordType type, std::span<const u8> bytes) {
   std::string_view text{reinterpret_cast<const char*>(bytes.data()), bytes.size()};
   if (type == abi::RecordType::exit && bytes.size() == sizeof(abi::ExitRecord)) {
     memcpy(&result_.exit_record.emplace(), bytes.data(), bytes.size());
     result_.status = static_cast<int>(result_.exit_record->status & 0xff);
+    place_guest_times(result_.exit_record->tsc_program_exit);
   }
   if (options_.events == nullptr) return;
   if (type == abi::RecordType::log && !bytes.empty()) options_.events->log(bytes[0], text.substr(1));
