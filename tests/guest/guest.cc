@@ -420,6 +420,7 @@ void pc_timer_and_ports() {
   CHECK(found == 3);
 }
 
+void tells_its_tsc() { reinterpret_cast<volatile MonitorPage*>(info->monitor_page)->tsc_program_start = tsc(); }
 void measure_nub_call() {
   u64 start = tsc();
   for (int i = 0; i < 200; ++i) call(NubOp::none);
@@ -487,6 +488,7 @@ const Test kTests[] = {TEST(hello),
                        TEST(park_returns_on_interrupt),
                        TEST(double_upcall_ends_the_machine),
                        TEST(bad_upcall_stack_ends_the_machine),
+                       TEST(tells_its_tsc),
                        TEST(measure_nub_call),
                        TEST(pc_timer_and_ports)};
 

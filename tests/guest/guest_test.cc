@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <unistd.h>
+#include <x86intrin.h>
 
 #include <chrono>
 #include <iostream>
@@ -175,6 +176,13 @@ TEST_F(Boot, addresses_are_random) {
   EXPECT_NE(a.info.image_base, b.info.image_base);
   EXPECT_NE(a.info.kernel_area_start, b.info.kernel_area_start);
   EXPECT_NE(memcmp(a.info.entropy, b.info.entropy, 32), 0);
+}
+TEST_F(Boot, guests_tsc_is_the_hosts) {
+  u64 before = __rdtsc();
+  Outcome outcome = run_guest("tells_its_tsc");
+  ASSERT_EQ(outcome.end, RunEnd::stopped) << outcome.report;
+  EXPECT_GE(outcome.page.tsc_program_start, before);
+  EXPECT_LE(outcome.page.tsc_program_start, __rdtsc());
 }
 TEST_F(Boot, a_tiny_machine_is_refused_in_words) { EXPECT_THROW(run_guest("hello", 64 * kKiB), vmm::MonitorError); }
 TEST_F(Boot, measure) {

@@ -20,6 +20,7 @@
 namespace husk::vmm {
 namespace {
 
+constexpr u32 kMsrTsc = 0x10;
 constexpr u16 kFatalPort = 0xf4;  // nub/calls.cc nub_fatal
 
 void install_kick_handler() {
@@ -108,6 +109,7 @@ Vcpu::Vcpu(Vm& vm, u32 index) : vcpu_(ioctl(vm.fd(), KVM_CREATE_VCPU, index)) {
   int khz = ioctl(vcpu_.get(), KVM_GET_TSC_KHZ, 0);
   if (khz <= 0) throw MonitorError("this KVM does not know the TSC's frequency");
   tsc_frequency_ = static_cast<u64>(khz) * 1000;
+  share_tsc();
   install_kick_handler();
 }
 
@@ -136,6 +138,15 @@ void Vcpu::set_cpuid(Vm& vm) {
   }
   if (ioctl(vcpu_.get(), kSetCpuid, table.get()) != 0) throw_errno("setting the CPU features");
   if (!features_.fsgsbase) throw MonitorError("this processor lacks FSGSBASE (Ivy Bridge or later has it)");
+}
+
+// The guest's TSC is the host's: the clock's start and deadlines are told in it. By itself KVM lets it begin at 0, where it has VMX or SVM to do so.
+void Vcpu::share_tsc() {
+  u64 offset = 0;
+  kvm_device_attr attribute{0, KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET, reinterpret_cast<u64>(&offset)};
+  if (ioctl(vcpu_.get(), KVM_SET_DEVICE_ATTR, &attribute) == 0) return;
+  MsrTable now{1, 0, {{kMsrTsc, 0, __rdtsc()}}};  // before Linux 5.16
+  if (ioctl(vcpu_.get(), kSetMsrs, &now) != 1) throw_errno("setting the guest's TSC");
 }
 
 void Vcpu::load(const abi::CpuState& state) {

@@ -78,6 +78,7 @@ class Vcpu {
   bool inject_if_ready();
   void report_crash(const std::string& reason);
   void set_cpuid(Vm& vm);
+  void share_tsc();
 
   FileDescriptor vcpu_;
   kvm_run* run_ = nullptr;
