@@ -41,8 +41,8 @@ $busybox mount -t tmpfs tmpfs /root/dev/shm
 $busybox mount -t tmpfs tmpfs /root/tmp
 $busybox ln -s /proc/self/fd /root/dev/fd
 $busybox ifconfig lo 127.0.0.1 up
-$busybox ifconfig eth0 10.0.2.15 netmask 255.255.255.0 up
-$busybox route add default gw 10.0.2.2
+$busybox ifconfig eth0 192.168.76.15 netmask 255.255.255.0 up
+$busybox route add default gw 192.168.76.2
 echo "{ready}"
 # Through a pipe: the console is a terminal.
 {{ $busybox chroot /root /bin/sh -c {command}; echo $? > /status; }} 2>&1 | $busybox cat
@@ -129,7 +129,7 @@ def run(kernel, command, arguments):
              "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio", "-kernel", image, "-initrd", f"/proc/self/fd/{ram_disk}",
              "-append", "console=ttyS0 quiet panic=-1 mitigations=off nokaslr",
              "-virtfs", "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap",
-             "-nic", "user,model=virtio-net-pci,restrict=on", "-object", "rng-random,id=r,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=r"]
+             "-nic", "user,model=virtio-net-pci,restrict=on,net=192.168.76.0/24", "-object", "rng-random,id=r,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=r"]
     machine = subprocess.Popen([str(word) for word in words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, pass_fds=[ram_disk], text=True, errors="replace")
     status, began = 125, False
     try:

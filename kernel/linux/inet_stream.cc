@@ -263,7 +263,7 @@ Result<size_t> InetStream::receive(vfs::SocketMessage& message) {
     if (*got == 0) break;
     total += *got;
   } while (total < least);
-  network_run();  // the window may have opened
+  network_run_if_due();  // the window may have opened
   return total;
 }
 

@@ -216,6 +216,10 @@ void network_run() {
   for (u32 i = 0; i < kRounds && machine.network->poll(); ++i) {}
 }
 
+void network_run_if_due() {
+  if (machine.network != nullptr && machine.network->stack->tcp().next_deadline_ns() == 0) network_run();
+}
+
 void network_finish() {
   if (machine.network != nullptr) machine.network->drain();
 }

@@ -27,6 +27,8 @@ void write_network_files();
 Result<net::Stack*> network();  // starts it if need be
 // Takes what has arrived, sends what is to be sent. After each call on a socket that may have made output, and before one says that there is nothing.
 void network_run();
+// The same, but only if TCP has something to send: after a call that seldom makes output.
+void network_run_if_due();
 // The program is over: closes all connections, and gives what was sent a few seconds to arrive.
 void network_finish();
 // Before the first packet leaves for another machine: with NetworkMode::automatic, waits until there is an address (at most 10 s). EINTR.

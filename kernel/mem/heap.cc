@@ -2,7 +2,6 @@
 //
 // FrameInfo of every frame of a slab says so; the slab's head is at its start. Objects are aligned to the largest power of
 // two that divides their size, at least 16.
-#include <algorithm>
 #include <bit>
 
 #include "base/list.h"
@@ -19,6 +18,7 @@ constexpr size_t kClasses = sizeof(kSizes) / sizeof(kSizes[0]);
 constexpr size_t kSlabMax = 2048;
 constexpr unsigned slab_order(size_t size) { return size <= 384 ? 0 : 2; }
 constexpr u64 kKeepEmpty = 1;  // empty slabs kept per class
+constexpr u32 kFramesMax = 32;  // single frames kept: what a packet is received into comes and goes
 
 struct Object {
   Object* next;
@@ -37,7 +37,24 @@ struct Class {
 };
 constinit Class classes[kClasses];
 
-size_t class_of(size_t size) { return static_cast<size_t>(std::lower_bound(kSizes, kSizes + kClasses, size) - kSizes); }
+struct KeptFrames {
+  Object* first = nullptr;
+  u32 count = 0;
+};
+constinit KeptFrames kept;
+
+// Two sizes for each power of two above 16: the power itself, and one and a half.
+constexpr size_t class_of(size_t size) {
+  if (size <= 32) return size <= 16 ? 0 : 1;
+  unsigned width = static_cast<unsigned>(std::bit_width(size - 1));
+  return 2 * width - 10 + ((size - 1) >> (width - 2) & 1);
+}
+static_assert([] {
+  for (size_t i = 0; i < kClasses; ++i) {
+    if (class_of(kSizes[i]) != i || (i > 0 && class_of(kSizes[i - 1] + 1) != i)) return false;
+  }
+  return true;
+}());
 u64 first_object(size_t size) { return align_up(sizeof(Slab), u64{1} << std::countr_zero(size)); }
 
 void add_to_ring(Slab*& ring, Slab* slab) {
@@ -119,6 +136,10 @@ void release_to_slab(Slab* slab, void* pointer) {
 void* allocate_large(size_t size) {
   if (size > kGiB) return nullptr;
   u64 frames = align_up(size, kPageSize) / kPageSize;
+  if (Object* object = kept.first; object != nullptr && frames == 1) {
+    kept = {object->next, kept.count - 1};
+    return object;
+  }
   unsigned order = static_cast<unsigned>(std::bit_width(frames - 1));
   Result<PhysAddr> block = allocate_frames(order, Zeroed::no);
   if (!block) return nullptr;
@@ -132,6 +153,7 @@ void* allocate_large(size_t size) {
 
 void reset_heap() {
   for (Class& c : classes) c = Class();
+  kept = {};
 }
 
 void* allocate(size_t size) {
@@ -145,7 +167,10 @@ void release(void* pointer) {
   FrameInfo& info = frame_info(address);
   if (info.state == FrameState::large) {
     HUSK_ASSERT(is_aligned(address.value, kPageSize));
-    return free_frame_run(address, info.next);
+    if (info.next != 1 || kept.count == kFramesMax) return free_frame_run(address, info.next);
+    HUSK_ASSERT(kept.first != pointer);  // freed twice
+    kept = {new (pointer) Object{kept.first}, kept.count + 1};
+    return;
   }
   HUSK_ASSERT(info.state == FrameState::slab);
   release_to_slab(reinterpret_cast<Slab*>(direct({align_down(address.value, kPageSize << info.order)})), pointer);

@@ -80,7 +80,7 @@ void StackState::send_frame(Interface& interface, const u8* mac, PacketPtr packe
 }
 
 void StackState::transmit(Interface& interface, PacketPtr frame) {
-  moved_ = true;
+  moved_ |= interface.loopback;
   if (interface.backlog_count == 0 && interface.device.transmit(frame)) {
     interface.unflushed = true;
     return;
@@ -105,7 +105,8 @@ void StackState::drain_backlog(Interface& interface) {
     }
     --interface.backlog_count;
     interface.backlog_bytes -= size;
-    interface.unflushed = moved_ = true;
+    interface.unflushed = true;
+    moved_ |= interface.loopback;
   }
 }
 

@@ -47,7 +47,6 @@ Result<void> StackState::start() {
   return {};
 }
 
-// Also what was sent since the last run counts as movement: it has to be flushed, and on the loopback it comes back.
 bool StackState::run() {
   coarse_now_ns_ = now_ns();
   bool moved = false;

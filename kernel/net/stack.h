@@ -84,7 +84,7 @@ class Stack {
   virtual Result<Ref<udp::Socket>> udp_socket(Family family) = 0;
   virtual Result<Ref<udp::Socket>> ping_socket(Family family) = 0;  // datagrams are ICMP echo messages; the port is the identifier
 
-  // True if anything moved.
+  // True if it may have more to do at once: something was received, or sent to ourselves.
   virtual bool run() = 0;
   virtual u64 next_deadline_ns() const = 0;  // when run() is due if nothing is received before
   // Automatic configuration has given an IPv4 address, or is over; always true without it.

@@ -140,6 +140,8 @@ class Poller : public ListNode<PollerTag> {
 };
 void register_poller(Poller* poller);
 bool poll_devices();
+// The same for who blocks next if that finds nothing; in vain where only halting serves the devices (platform.h).
+bool poll_before_blocking();
 // For machines without device interrupts (MachineKind::pc): a timer polls instead, soon after activity, then ever more seldom.
 void poll_by_timer();
 // Something is awaited from a device: to be called before waiting for it. Costs nothing where there are interrupts.

@@ -309,11 +309,13 @@ bool handle_work() {
 }
 
 void Scheduler::idle_round() {
-  if (!ready.empty()) {
+  const bool ran = !ready.empty();
+  if (ran) {
     switch_to_next();
     idle_polling.begin(time::monotonic_ns());
   }
-  if (poll_events()) idle_polling.event(time::monotonic_ns());
+  // Where devices have their turn in halt() only, nothing is new before it: prepare_to_sleep() looks once.
+  if (!(ran && platform::halting_serves()) && poll_events()) idle_polling.event(time::monotonic_ns());
   if (!ready.empty()) return;
   if (!platform::halting_serves() && idle_polling.worthwhile(time::monotonic_ns())) {
     __builtin_ia32_pause();

@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "kernel/sched/scheduler.h"
+#include "platform/platform.h"
 
 namespace husk::sched {
 namespace {
@@ -68,6 +69,8 @@ bool poll_devices() {
   if (worked && s.device_period_ns != 0) s.device_period_ns = kTimerPollMinNs;
   return worked;
 }
+
+bool poll_before_blocking() { return !platform::halting_serves() && poll_devices(); }
 
 bool Scheduler::prepare_to_sleep() {
   bool work = false;

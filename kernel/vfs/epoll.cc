@@ -197,7 +197,10 @@ class EpollSleeper final : public sched::Waiter {
 Result<size_t> EpollFile::wait(EpollOutput& output, size_t maximum, u64 deadline_ns) {
   size_t count = TRY(collect(output, maximum));
   // What has arrived without an interrupt yet counts, and is cheaper than sleeping for it.
-  if (count == 0 && sched::poll_devices()) count = TRY(collect(output, maximum));
+  if (count == 0) {
+    (void)(deadline_ns == 0 ? sched::poll_devices() : sched::poll_before_blocking());
+    count = TRY(collect(output, maximum));  // also a timer that was due may have something to tell
+  }
   while (count == 0 && deadline_ns != 0) {
     sched::expect_events();
     sched::Wake wake;

@@ -183,5 +183,31 @@ TEST_F(EpollTest, items_take_turns) {
   EXPECT_EQ(seen, 0x3ffu);
 }
 
+// A look at the devices may end a connection, by a timer that is due, although nothing has arrived.
+TEST_F(EpollTest, what_a_fruitless_look_at_the_devices_brings_is_reported) {
+  struct Poller : sched::Poller {
+    bool poll() override {
+      if (file != nullptr) std::exchange(file, nullptr)->arrive(kIn);
+      return false;
+    }
+    TestFile* file = nullptr;
+  };
+  static Poller& poller = *new Poller;  // as long as the process
+  sched::register_poller(&poller);
+  auto waiting = epoll();
+  auto watched = file();
+  ASSERT_TRUE(vfs::epoll_add(*waiting, 1, watched, {kIn, 1}).ok());
+  poller.file = watched.get();
+  u64 deadline = time::monotonic_ns() + 1'000'000'000, end = 0;
+  size_t found = 0;
+  spawn([&] {
+    found = ready(*waiting, deadline);
+    end = time::monotonic_ns();
+  });
+  sched::run_until_quiet();
+  EXPECT_EQ(found, 1u);
+  EXPECT_LT(end, deadline);
+}
+
 }  // namespace
 }  // namespace husk
