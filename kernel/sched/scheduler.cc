@@ -321,7 +321,7 @@ void Scheduler::idle_round() {
     __builtin_ia32_pause();
     return;
   }
-  if (prepare_to_sleep()) return;
+  if (prepare_to_sleep() || !ready.empty()) return;  // a timer that was due may have woken somebody
   idle_polling.park();
   platform::halt();
 }

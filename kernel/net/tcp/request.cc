@@ -128,9 +128,11 @@ void Request::input(const Segment& segment, PacketPtr payload, u32 pieces) {
   if (segment.ack != handshake_.iss + 1) return engine_.send_reset_for(flow, segment);
   u64 deferred = u64{listener_.options().defer_accept_s} * RoundTrip::kSecond;
   if (segment.length() == 0 && engine_.lower.now_ns() - created_ns_ < deferred) return;  // TCP_DEFER_ACCEPT: waits for data
-  if (listener_.accept_queue_full() || engine_.flows.size() > engine_.limits.connections) {
+  // Who was let in is let through, whatever the accept queue's length: half_open limits how many that can be. Refused now, the peer would believe
+  // that it is connected, and not every peer says its first words again (libslirp does not).
+  if (engine_.flows.size() > engine_.limits.connections) {
     ++engine_.counters.listen_overflows;
-    return;  // the peer believes that it is connected; our SYN-ACK comes again
+    return;
   }
   Engine& engine = engine_;
   Connection& listener = listener_;
