@@ -86,6 +86,7 @@ def main():
         steps.run("end to end on KVM", e2e, e2e_counts)
     steps.run("end to end in QEMU without KVM", [*e2e, "--hypervisor", "qemu", *([] if kvm else ["--all"])], e2e_counts)
     if not kvm:
+        # Without hostile_test: see docs/kvm-notes.md, "On AMD's SVM".
         guest = f"ctest --test-dir {arguments.build} --no-tests=error --output-on-failure -L guest -E \"in_qemu|hostile\""
         command = f"{guest}; status=$?; {' '.join(map(str, e2e))} {' '.join(ON_EMULATED_KVM)} && exit $status"
         steps.run("on KVM of an emulated host", [python, "tools/kvm_host.py", "sh", "-c", command], emulated_counts)

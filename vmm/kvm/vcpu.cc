@@ -109,7 +109,7 @@ Vcpu::Vcpu(Vm& vm, u32 index) : vcpu_(ioctl(vm.fd(), KVM_CREATE_VCPU, index)) {
   int khz = ioctl(vcpu_.get(), KVM_GET_TSC_KHZ, 0);
   if (khz <= 0) throw MonitorError("this KVM does not know the TSC's frequency");
   tsc_frequency_ = static_cast<u64>(khz) * 1000;
-  share_tsc();
+  if (has_hardware_virtualization()) share_tsc();
   install_kick_handler();
 }
 
@@ -140,7 +140,8 @@ void Vcpu::set_cpuid(Vm& vm) {
   if (!features_.fsgsbase) throw MonitorError("this processor lacks FSGSBASE (Ivy Bridge or later has it)");
 }
 
-// The guest's TSC is the host's: the clock's start and deadlines are told in it. By itself KVM lets it begin at 0, where it has VMX or SVM to do so.
+// The guest's TSC is the host's: the clock's start and deadlines are told in it. By itself KVM lets it begin at 0 where it can; without VMX or SVM ring 3 reads
+// the host's.
 void Vcpu::share_tsc() {
   u64 offset = 0;
   kvm_device_attr attribute{0, KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET, reinterpret_cast<u64>(&offset)};

@@ -1,6 +1,7 @@
 // See vm.h.
 #include "vmm/kvm/vm.h"
 
+#include <cpuid.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
@@ -13,6 +14,13 @@
 #include "vmm/monitor_error.h"
 
 namespace husk::vmm {
+
+bool has_hardware_virtualization() {
+  unsigned eax, ebx, ecx = 0, edx;
+  bool vmx = __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & (1u << 5)) != 0;
+  bool svm = __get_cpuid(0x80000001, &eax, &ebx, &ecx, &edx) != 0 && (ecx & (1u << 2)) != 0;
+  return vmx || svm;
+}
 
 Vm::Vm(const char* kvm_path) : kvm_(open(kvm_path, O_RDWR | O_CLOEXEC)) {
   if (kvm_.get() < 0) {

@@ -13,6 +13,9 @@ namespace husk::vmm {
 
 using host::FileDescriptor;
 
+// Whether this host's processor has VMX or SVM. A software KVM does without: ring 3 runs as it would in a process, ring 0 is emulated.
+bool has_hardware_virtualization();
+
 class Vm {
  public:
   // Opens `kvm_path` (/dev/kvm) and creates the machine. Throws MonitorError.

@@ -1,23 +1,17 @@
 // See table_editor.h.
 #include "vmm/loader/table_editor.h"
 
-#include <cpuid.h>
-
 #include <algorithm>
 #include <cstring>
 
 #include "abi/nub_policy.h"
+#include "vmm/kvm/vm.h"
 
 namespace husk::vmm {
 
 using namespace abi;
 
-bool TableEditor::worthwhile() {
-  unsigned eax, ebx, ecx = 0, edx;
-  bool vmx = __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & (1u << 5)) != 0;
-  bool svm = __get_cpuid(0x80000001, &eax, &ebx, &ecx, &edx) != 0 && (ecx & (1u << 2)) != 0;
-  return !vmx && !svm;
-}
+bool TableEditor::worthwhile() { return !has_hardware_virtualization(); }
 
 void TableEditor::run(u32 count) {
   u64 done = 0;
