@@ -38,7 +38,6 @@ $busybox mount -t devtmpfs devtmpfs /root/dev
 $busybox mkdir -p /root/dev/pts /root/dev/shm /root/dev/net
 $busybox mount -t devpts devpts /root/dev/pts
 $busybox mount -t tmpfs tmpfs /root/dev/shm
-$busybox mount -t tmpfs tmpfs /root/tmp
 $busybox ln -s /proc/self/fd /root/dev/fd
 $busybox ifconfig lo 127.0.0.1 up
 $busybox ifconfig eth0 192.168.76.15 netmask 255.255.255.0 up
