@@ -102,7 +102,7 @@ def redis(t):
         for pipeline in (1, 16):
             # First how fast it is, then as many requests as that takes.
             requests = 300 * pipeline if t.emulated else 3000 * pipeline
-            for count in (requests, None):
+            for count in (requests, None) if t.hypervisor == "kvm" else (requests,):  # long load stops the network of QEMU (docs/status.md)
                 text = succeed(t, ["redis-benchmark", "-p", service.port, "-c", "50", "-n", count or max(int(rate * seconds), 1), "-P", pipeline, "-t", "get", "--csv"], timeout=60 + 10 * seconds)
                 t.expect("rror" not in text, f"redis-benchmark: {shorten(text)}")
                 match = re.search(r'"GET","([\d.]+)"', text)
