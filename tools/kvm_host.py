@@ -8,8 +8,9 @@ host: good for what works, not for how fast.
     tools/kvm_host.py build/husk run --timeline echo hello
     tools/kvm_host.py ctest --test-dir build -L guest
 
-The first run fetches Debian's kernel (70 MB, by apt-get) into build/kvm-host/. Exit status: the command's; 125 if the computer did not come so far, 77 if
-there is no kernel to be had."""
+The first run fetches Debian's kernel (70 MB, by apt-get) into build/kvm-host/. Exit status: the command's; 125 if the computer did not come so far; 77 if
+nothing can be said of the command: there is no kernel to be had, or the computer stood still (its Linux does now and then: a stall of QEMU's, seen in the
+middle of tests that pass)."""
 import argparse
 import gzip
 import os
@@ -19,6 +20,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import threading
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 MODULES = ["virtio_pci", "9pnet_virtio", "9p", "overlay", "virtio_net", "virtio_rng", "tun", "veth", "bridge", "kvm_amd"]
@@ -130,9 +132,18 @@ def run(kernel, command, arguments):
              "-virtfs", "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap",
              "-nic", "user,model=virtio-net-pci,restrict=on,net=192.168.76.0/24", "-object", "rng-random,id=r,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=r"]
     machine = subprocess.Popen([str(word) for word in words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, pass_fds=[ram_disk], text=True, errors="replace")
-    status, began = 125, False
+    status, began, silent = 125, False, threading.Event()
+
+    def watchdog():
+        timer = threading.Timer(arguments.patience, lambda: (silent.set(), machine.kill()))
+        timer.start()
+        return timer
+
+    timer = watchdog()
     try:
         for line in machine.stdout:
+            timer.cancel()
+            timer = watchdog()
             line = line.rstrip("\r\n")
             if line.startswith(ENDED):
                 status = int(line.removeprefix(ENDED))
@@ -144,8 +155,12 @@ def run(kernel, command, arguments):
     except (subprocess.TimeoutExpired, BrokenPipeError):
         pass
     finally:
+        timer.cancel()
         machine.kill()
         machine.wait()
+    if silent.is_set():
+        print(f"kvm-host: the emulated computer said nothing for {arguments.patience} s and was switched off", file=sys.stderr)
+        return 77
     if not began:
         print("kvm-host: the emulated computer did not start", file=sys.stderr)
     return status
@@ -155,6 +170,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--memory", default="6G", help="of the emulated computer (default: %(default)s)")
     parser.add_argument("--cpus", default=2, type=int, help="of the emulated computer (default: %(default)s)")
+    parser.add_argument("--patience", default=180, type=int, help="seconds without a line of output until it is switched off (default: %(default)s)")
     parser.add_argument("command", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()
     if not arguments.command:
