@@ -24,6 +24,7 @@ import threading
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 MODULES = ["virtio_pci", "9pnet_virtio", "9p", "overlay", "virtio_net", "virtio_rng", "tun", "veth", "bridge", "kvm_amd"]
+STALL = re.compile(r"^\[ *\d+\.\d+\] .*(detected stall|soft lockup)")  # its kernel's own words
 READY, ENDED = "kvm-host: ready", "kvm-host: status "
 
 INIT = """#!/bin/busybox sh
@@ -132,10 +133,10 @@ def run(kernel, command, arguments):
              "-virtfs", "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap",
              "-nic", "user,model=virtio-net-pci,restrict=on,net=192.168.76.0/24", "-object", "rng-random,id=r,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=r"]
     machine = subprocess.Popen([str(word) for word in words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, pass_fds=[ram_disk], text=True, errors="replace")
-    status, began, silent = 125, False, threading.Event()
+    status, began, stalled = 125, False, threading.Event()
 
     def watchdog():
-        timer = threading.Timer(arguments.patience, lambda: (silent.set(), machine.kill()))
+        timer = threading.Timer(arguments.patience, lambda: (stalled.set(), machine.kill()))
         timer.start()
         return timer
 
@@ -150,16 +151,20 @@ def run(kernel, command, arguments):
                 break
             if began:
                 print(line, flush=True)
+            if STALL.match(line):
+                stalled.set()
+                break
             began = began or line == READY
-        machine.wait(20)
+        if not stalled.is_set():
+            machine.wait(20)
     except (subprocess.TimeoutExpired, BrokenPipeError):
         pass
     finally:
         timer.cancel()
         machine.kill()
         machine.wait()
-    if silent.is_set():
-        print(f"kvm-host: the emulated computer said nothing for {arguments.patience} s and was switched off", file=sys.stderr)
+    if stalled.is_set():
+        print(f"kvm-host: the emulated computer stood still (or said nothing for {arguments.patience} s) and was switched off", file=sys.stderr)
         return 77
     if not began:
         print("kvm-host: the emulated computer did not start", file=sys.stderr)
