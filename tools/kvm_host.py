@@ -9,7 +9,7 @@ host: good for what works, not for how fast.
     tools/kvm_host.py ctest --test-dir build -L guest
 
 The first run fetches Debian's kernel (70 MB, by apt-get) into build/kvm-host/. Exit status: the command's; 125 if the computer did not come so far; 77 if
-nothing can be said of the command: there is no kernel to be had, or the computer stood still (its Linux does now and then: a stall of QEMU's, seen in the
+nothing can be said of the command: there is no kernel to be had, or the computer stood still (its Linux does now and then, why is not known; seen in the
 middle of tests that pass)."""
 import argparse
 import gzip
