@@ -27,6 +27,7 @@ constexpr u32 kFrameHeadersMax = kEthernetSize + 4;  // with a VLAN tag
 constexpr u16 kMtuMin = 576, kMtuMax = 65500;
 constexpr u32 kSizeMax = 65535 + kEthernetSize;                  // of a merged packet (§5.1.6.3.1)
 constexpr u32 kReclaimBytes = 128 * kKiB, kReclaimPackets = 32;  // sent packets are given back in batches
+constexpr u32 kReceiveBytesMax = 1 * kMiB;                       // in receive buffers: more would not stay in a cache
 constexpr u64 kFreeShare = 32;                                   // receive buffers grow only to 1/32 of the free memory
 constexpr u32 kDescriptorsMost = Packet::kSlicesMax + 1;         // of one packet to be sent
 constexpr u16 kMergedQueueMin = 32;                              // receive buffers, for merged packets
@@ -52,6 +53,9 @@ u64 choose_features(const virtio::Transport& transport) {
 u16 queue_size(const virtio::Transport& transport, u32 queue) {
   return std::min(VirtioNet::kQueueSizeMax, std::bit_floor(transport.queue_size_max(queue)));
 }
+
+// Whether receive buffers may take so much of the memory that is free.
+bool allows_buffers(u32 count, u32 size) { return u64{count} * size <= mem::memory_statistics().free / kFreeShare; }
 
 // The queue's memory comes zeroed and lives for ever.
 [[gnu::cold]] Result<Owned<Virtqueue>> make_queue(u16 size, bool event_index) {
@@ -111,12 +115,13 @@ Result<void> VirtioNet::make_queues(bool event_index) {
   return {};
 }
 
-// One buffer holds a frame; of merged packets, whole pages, and the device must always have enough for the largest (§5.1.6.3.1).
+// One buffer holds a frame; of merged packets, some pages (as many as memory allows: each buffer costs, on both sides, about what 4 KiB of copying do), and
+// the device must always have enough for the largest (§5.1.6.3.1).
 void VirtioNet::choose_buffers() {
   u32 frame = kHeaderSize + kFrameHeadersMax + properties_.mtu;
   u32 largest = frame;
   if (takes_tcp4_ || takes_tcp6_) {
-    buffer_size_ = Buffer::kPageRoom;
+    buffer_size_ = allows_buffers(kBuffersAtFirst, Buffer::kLargeRoom) ? Buffer::kLargeRoom : Buffer::kPageRoom;
     largest = std::max(kHeaderSize + kSizeMax, frame);
   } else if (frame <= Buffer::kSmall) {
     buffer_size_ = Buffer::kSmall;
@@ -161,7 +166,7 @@ PacketPtr VirtioNet::receive() {
   do {
     while (take(&first)) {
       announced_ = false;
-      if (receive_->in_flight() < receive_target_ / 2) refill();
+      if (receive_->in_flight() - receive_->unpublished() < static_cast<int>(receive_target_ / 2)) refill();
       if (PacketPtr packet = assemble(std::move(first))) return packet;
     }
     if (receive_->broken()) {
@@ -175,8 +180,8 @@ PacketPtr VirtioNet::receive() {
 // More buffers do good if much of what the device had was used between two looks.
 void VirtioNet::grow() {
   if (consumed_ > receive_target_ / 2 && receive_target_ < receive_->size()) {
-    u32 more = std::min<u32>(2 * receive_target_, receive_->size());
-    if (u64{more} * buffer_size_ <= mem::memory_statistics().free / kFreeShare) receive_target_ = more;
+    u32 more = std::min<u32>({2 * receive_target_, receive_->size(), kReceiveBytesMax / buffer_size_});
+    if (allows_buffers(more, buffer_size_)) receive_target_ = more;
   }
   consumed_ = 0;
 }
@@ -213,6 +218,16 @@ void VirtioNet::drop(Packet& packet) {
   if (receive_->publish()) transport_->notify(kNetReceiveQueue);
 }
 
+// A small frame goes up in a copy, and the device keeps its buffer: a connection that waits for its reader shall not hold pages for some bytes.
+void VirtioNet::copy_small(Received& part) {
+  if (part.size > Buffer::kSmall || buffer_size_ <= Buffer::kSmall) return;
+  auto copy = Buffer::create(Buffer::kSmall);
+  if (!copy.ok()) return;
+  memcpy((*copy)->data(), part.buffer->data(), part.size);
+  (void)offer(std::move(part.buffer));
+  part.buffer = std::move(*copy);
+}
+
 // The packet that begins in this buffer; null if it cannot be used.
 PacketPtr VirtioNet::assemble(Received part) {
   NetHeader header;
@@ -234,6 +249,7 @@ PacketPtr VirtioNet::assemble(Received part) {
     return {};
   }
   PacketPtr packet = std::move(*made);
+  if (more == 0) copy_small(part);
   u32 offset = kHeaderSize;
   for (;; --more) {
     if (part.size > offset) (void)packet->append({std::move(part.buffer), offset, part.size - offset}).ok();

@@ -1,5 +1,5 @@
-// The virtio network device (virtio 1.2 §5.1), one pair of queues, as a packet::NetDevice. Nothing is copied: the device writes received frames into
-// packet buffers that then go up, and reads frames to send from the packets' own memory.
+// The virtio network device (virtio 1.2 §5.1), one pair of queues, as a packet::NetDevice. Nothing but small frames is copied: the device writes received
+// frames into packet buffers that then go up, and reads frames to send from the packets' own memory.
 //
 // Memory: few receive buffers at first, more while traffic uses them up; sent packets are given back when enough have come together, when descriptors
 // run short, or before the vCPU parks. Without memory, packets are dropped and their buffers offered again.
@@ -51,6 +51,7 @@ class VirtioNet final : public packet::NetDevice {
   };
   bool take(Received* received);
   packet::PacketPtr assemble(Received first);
+  void copy_small(Received& part);
   bool describe(packet::Packet& packet, const abi::virtio::NetHeader& header);
   [[gnu::cold]] void drop(Received& received, u32 more);
   [[gnu::cold]] void drop(packet::Packet& packet);

@@ -10,6 +10,7 @@ namespace drivers {
 namespace {
 
 using namespace abi::virtio;
+using packet::Buffer;
 using packet::Checksum;
 using packet::Packet;
 using packet::PacketPtr;
@@ -175,18 +176,56 @@ TEST_F(VirtioNetTest, virtio_5_1_6_4_merged_packet_of_64_kib_comes_as_slices_of_
   start(kEverything);
   NetHeader header{0, kNetSegmentTcp4, 54, 1460, 0, 0, 0};
   std::string frame = pattern(65549);
-  EXPECT_EQ(deliver(frame, header), 17);
+  EXPECT_EQ(deliver(frame, header), 5);
   PacketPtr packet = net->receive();
   ASSERT_TRUE(packet);
-  EXPECT_EQ(packet->slices().size(), 17u);
+  EXPECT_EQ(packet->slices().size(), 5u);
   EXPECT_EQ(bytes_of(*packet), frame);
   EXPECT_EQ(packet->segmentation, Segmentation::tcp4);
   EXPECT_EQ(packet->segment_size, 1460);
   EXPECT_FALSE(net->receive());
-  EXPECT_EQ(deliver(frame, header), 17);  // and there is always room for another
+  EXPECT_EQ(deliver(frame, header), 5);  // and there is always room for another
   EXPECT_TRUE(net->receive());
   EXPECT_EQ(net->statistics().packets_received, 2u);
   EXPECT_EQ(net->statistics().bytes_received, 2 * frame.size());
+}
+
+TEST_F(VirtioNetTest, buffers_are_pages_in_a_small_machine) {
+  mem::free_memory = 4 * kMiB;
+  start(kEverything);
+  for (int round = 0; round < 3; ++round) {
+    EXPECT_EQ(deliver(pattern(65549)), 17);
+    PacketPtr packet = net->receive();
+    ASSERT_TRUE(packet);
+    EXPECT_EQ(bytes_of(*packet), pattern(65549));
+    EXPECT_FALSE(net->receive());
+  }
+}
+
+TEST_F(VirtioNetTest, a_small_frame_holds_little_memory_and_the_device_gets_its_buffer_back) {
+  start(kEverything);
+  std::vector<PacketPtr> held;
+  for (u32 size : {60u, 1514u, Buffer::kSmall - 12, Buffer::kSmall - 11}) {
+    u32 offered = rx->offered();
+    EXPECT_EQ(deliver(pattern(size)), 1);
+    PacketPtr packet = net->receive();
+    ASSERT_TRUE(packet);
+    EXPECT_EQ(bytes_of(*packet), pattern(size));
+    EXPECT_EQ(packet->cost() < 2 * Buffer::kSmall, size + 12 <= Buffer::kSmall) << size;
+    held.push_back(std::move(packet));
+    EXPECT_FALSE(net->receive());
+    EXPECT_EQ(rx->offered(), offered);
+  }
+}
+
+// Buffers that go back at once are shown to the device also while the queue is never found empty.
+TEST_F(VirtioNetTest, the_device_does_not_run_dry_in_a_long_burst_of_small_frames) {
+  start(kEverything);
+  for (int i = 0; i < 4; ++i) ASSERT_EQ(deliver(pattern(60)), 1);
+  for (int i = 0; i < 1000; ++i) {
+    ASSERT_EQ(deliver(pattern(60)), 1) << i;
+    ASSERT_TRUE(net->receive());
+  }
 }
 
 TEST_F(VirtioNetTest, virtio_5_1_6_4_2_checksum_flags) {

@@ -18,7 +18,6 @@ constexpr size_t kClasses = sizeof(kSizes) / sizeof(kSizes[0]);
 constexpr size_t kSlabMax = 2048;
 constexpr unsigned slab_order(size_t size) { return size <= 384 ? 0 : 2; }
 constexpr u64 kKeepEmpty = 1;  // empty slabs kept per class
-constexpr u32 kFramesMax = 32;  // single frames kept: what a packet is received into comes and goes
 
 struct Object {
   Object* next;
@@ -36,12 +35,6 @@ struct Class {
   u64 empty = 0;
 };
 constinit Class classes[kClasses];
-
-struct KeptFrames {
-  Object* first = nullptr;
-  u32 count = 0;
-};
-constinit KeptFrames kept;
 
 // Two sizes for each power of two above 16: the power itself, and one and a half.
 constexpr size_t class_of(size_t size) {
@@ -136,10 +129,6 @@ void release_to_slab(Slab* slab, void* pointer) {
 void* allocate_large(size_t size) {
   if (size > kGiB) return nullptr;
   u64 frames = align_up(size, kPageSize) / kPageSize;
-  if (Object* object = kept.first; object != nullptr && frames == 1) {
-    kept = {object->next, kept.count - 1};
-    return object;
-  }
   unsigned order = static_cast<unsigned>(std::bit_width(frames - 1));
   Result<PhysAddr> block = allocate_frames(order, Zeroed::no);
   if (!block) return nullptr;
@@ -153,7 +142,6 @@ void* allocate_large(size_t size) {
 
 void reset_heap() {
   for (Class& c : classes) c = Class();
-  kept = {};
 }
 
 void* allocate(size_t size) {
@@ -167,10 +155,7 @@ void release(void* pointer) {
   FrameInfo& info = frame_info(address);
   if (info.state == FrameState::large) {
     HUSK_ASSERT(is_aligned(address.value, kPageSize));
-    if (info.next != 1 || kept.count == kFramesMax) return free_frame_run(address, info.next);
-    HUSK_ASSERT(kept.first != pointer);  // freed twice
-    kept = {new (pointer) Object{kept.first}, kept.count + 1};
-    return;
+    return free_frame_run(address, info.next);
   }
   HUSK_ASSERT(info.state == FrameState::slab);
   release_to_slab(reinterpret_cast<Slab*>(direct({align_down(address.value, kPageSize << info.order)})), pointer);

@@ -20,6 +20,7 @@ class Buffer {
   // Memory of at least `size` bytes; ENOMEM. Up to kSmall comes from one slab object, above in whole frames, physically contiguous.
   static constexpr u32 kSmall = 2048 - 32;
   static constexpr u32 kPageRoom = 4096 - 32;
+  static constexpr u32 kLargeRoom = 4 * 4096 - 32;
   static constexpr u32 kSizeMax = 65536;
   static Result<Ref<Buffer>> create(u32 size);
 

@@ -48,13 +48,21 @@ class EchoMachine {
     guest.sin_family = AF_INET;
     guest.sin_port = htons(7);
     inet_pton(AF_INET, tap_.guest_address.c_str(), &guest.sin_addr);
-    timeval patience{2, 0};
+    timeval patience{20, 0};  // a lost wake-up is for good; an emulated host may stand still for seconds
     setsockopt(socket_.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
     if (connect(socket_.get(), reinterpret_cast<sockaddr*>(&guest), sizeof(guest)) != 0) abort();
     thread_ = std::thread([this] { result_ = monitor_.run(options_); });
   }
+  ~EchoMachine() {
+    if (!thread_.joinable()) return;
+    monitor_.power_off();
+    thread_.join();
+  }
+  EchoMachine(const EchoMachine&) = delete;
+  EchoMachine& operator=(const EchoMachine&) = delete;
+
   int socket_fd() const { return socket_.get(); }
-  // In microseconds; negative: no answer within 2 s.
+  // In microseconds; negative: no answer within the socket's patience.
   double round_trip(u32 size) {
     std::string sent(size, 'q'), answer(size, 0);
     double start = now_us();

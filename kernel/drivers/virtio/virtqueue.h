@@ -37,6 +37,7 @@ class Virtqueue {
   u16 size() const { return size_; }
   u16 free_descriptors() const { return free_count_; }
   u16 in_flight() const { return static_cast<u16>(size_ - free_count_); }  // descriptors
+  u16 unpublished() const { return static_cast<u16>(next_available_ - published_); }  // chains that the device does not know of yet
   bool broken() const { return broken_; }
   PhysAddr descriptors_address() const { return physical_; }
   PhysAddr available_address() const { return physical_ + abi::virtio::descriptor_table_size(size_); }
