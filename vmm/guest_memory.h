@@ -50,11 +50,12 @@ class GuestMemory {
   // The first `size` bytes of a file, shared with everybody who maps it, never writable. The descriptor may be closed afterwards.
   void add_file(u64 start, u64 size, int fd);
 
-  // The same, with the first 2 MiB copied into memory of this machine alone that takes a large page; never smaller than that. KVM may write to the copy,
-  // so that it maps neighbouring pages ahead (it does not in read-only slots: 20 us a page where it shadows page tables); the nub's page tables do not let the guest.
+  // The same, with the first kCopiedMax bytes (whole large pages) copied into memory of this machine alone. KVM may write to the copy, so that it maps
+  // neighbouring pages ahead (it does not in read-only slots: 10 to 20 us a page where it shadows page tables); the nub's page tables do not let the guest.
   // In two steps: the first is slow and touches no GuestMemory, so that another thread may use one meanwhile.
-  static HostMapping map_file_with_huge_start(u64 size, int fd);
-  void add_file_with_huge_start(u64 start, HostMapping file);
+  static constexpr u64 kCopiedMax = 8 * kMiB;
+  static HostMapping map_file_with_copied_start(u64 size, int fd);
+  void add_file_with_copied_start(u64 start, HostMapping file);
 
   // From now on range() and what builds on it refuse these addresses: the nub's memory and what it sealed, which devices must not reach on the
   // guest's behalf. Once per range, before the guest runs.

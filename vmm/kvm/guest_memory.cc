@@ -45,22 +45,30 @@ void GuestMemory::add_ram(u64 start, u64 size) {
   madvise(host, size, MADV_DONTFORK);
 }
 
-HostMapping GuestMemory::map_file_with_huge_start(u64 size, int fd) {
-  u64 copied = std::min(size, kHugePageSize);
-  HostMapping file = reserve_aligned(std::max(size, kHugePageSize));
-  if (mprotect(file.host(), kHugePageSize, PROT_READ | PROT_WRITE) != 0) throw_errno("reserving memory for the image");
-  madvise(file.host(), kHugePageSize, MADV_HUGEPAGE);
-  if (pread(fd, file.host(), copied, 0) != static_cast<ssize_t>(copied)) throw_errno("reading the image");
-  if (size <= kHugePageSize) return file;
-  void* rest = mmap(file.host() + kHugePageSize, size - kHugePageSize, PROT_READ, MAP_SHARED | MAP_FIXED, fd, kHugePageSize);
+HostMapping GuestMemory::map_file_with_copied_start(u64 size, int fd) {
+  const u64 copied = std::min(align_up(size, kHugePageSize), kCopiedMax);
+  HostMapping file = reserve_aligned(std::max(size, copied));
+  if (mprotect(file.host(), copied, PROT_READ | PROT_WRITE) != 0) throw_errno("reserving memory for the image");
+  madvise(file.host(), copied, MADV_HUGEPAGE);
+  // A touch takes each large page at once: reading into what is not there yet is slower.
+  for (u64 at = 0; at < copied; at += kHugePageSize) __atomic_store_n(file.host() + at, 0, __ATOMIC_RELAXED);
+  for (u64 done = 0; done < std::min(size, copied);) {
+    ssize_t got = pread(fd, file.host() + done, std::min(size, copied) - done, static_cast<off_t>(done));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) throw_errno("reading the image");
+    if (got == 0) throw MonitorError("reading the image: it has become shorter; make it again with husk build");
+    done += static_cast<u64>(got);
+  }
+  if (size <= copied) return file;
+  void* rest = mmap(file.host() + copied, size - copied, PROT_READ, MAP_SHARED | MAP_FIXED, fd, static_cast<off_t>(copied));
   if (rest == MAP_FAILED) throw_errno("mapping the image");
   return file;
 }
 
-void GuestMemory::add_file_with_huge_start(u64 start, HostMapping file) {
+void GuestMemory::add_file_with_copied_start(u64 start, HostMapping file) {
   u64 size = file.size();
   add(start, size, file.release(), false);
-  regions_.back().writable_for_kvm = kHugePageSize;
+  regions_.back().writable_for_kvm = std::min(size, kCopiedMax);
 }
 
 void GuestMemory::add_file(u64 start, u64 size, int fd) {

@@ -115,7 +115,7 @@ LoadedMachine load_machine(Vm& vm, ImageFile& image, const LoadOptions& options)
   if (options.ram_size == 0 || !is_aligned(options.ram_size, kPageSize)) throw MonitorError("the memory size must be a multiple of 4 KiB");
   if (options.windows.size() > abi::kWindowsMax) throw MonitorError("too many devices");
   memory.add_ram(0, options.ram_size);
-  if (options.shadow_paging) memory.add_file_with_huge_start(abi::kMonitorImageAddress, image.take_mapping());
+  if (options.shadow_paging) memory.add_file_with_copied_start(abi::kMonitorImageAddress, image.take_mapping());
   else memory.add_file(abi::kMonitorImageAddress, image.size(), image.fd());
 
   abi::MachineInput input{};

@@ -19,8 +19,8 @@ class ImageFile {
   static ImageFile open(const std::string& path);
   static ImageFile from_fd(FileDescriptor fd, const std::string& name);
 
-  // Maps the file as load_machine() does with `shadow_paging`, which takes a part of a millisecond: ahead, while something else is waited for.
-  void map_ahead() { mapping_ = GuestMemory::map_file_with_huge_start(size_, fd_.get()); }
+  // Maps the file as load_machine() does with `shadow_paging`, which takes up to some milliseconds: ahead, while something else is waited for.
+  void map_ahead() { mapping_ = GuestMemory::map_file_with_copied_start(size_, fd_.get()); }
   HostMapping take_mapping() {
     if (mapping_.host() == nullptr) map_ahead();
     return std::move(mapping_);
