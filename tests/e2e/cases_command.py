@@ -252,9 +252,14 @@ def nothing_left_behind(t):
         return
     scratch = t.work / "scratch"
     scratch.mkdir()
+    # A build that is surely not over when the signal comes.
+    slow = t.work / "slow"
+    slow.mkdir()
+    (slow / "mkfs.erofs").write_text(f'#!/bin/sh\nsleep 1\nexec {shutil.which("mkfs.erofs")} "$@"\n')
+    (slow / "mkfs.erofs").chmod(0o755)
+    environment = {**t.environment, "TMPDIR": str(scratch), "PATH": f"{slow}:{t.environment.get('PATH', os.environ['PATH'])}"}
     for number in signal.SIGKILL, signal.SIGINT:
-        process = subprocess.Popen([t.husk, "build", "python3", "-o", scratch / "x.husk"], env={**t.environment, "TMPDIR": str(scratch)}, stdout=subprocess.DEVNULL,
-                                   stderr=subprocess.DEVNULL)
+        process = subprocess.Popen([t.husk, "build", "python3", "-o", scratch / "x.husk"], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while not list(scratch.glob("husk-build-*/root/usr")) and process.poll() is None:
             time.sleep(0.001)
         process.send_signal(number)
