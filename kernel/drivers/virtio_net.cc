@@ -115,8 +115,8 @@ Result<void> VirtioNet::make_queues(bool event_index) {
   return {};
 }
 
-// One buffer holds a frame; of merged packets, some pages (as many as memory allows: each buffer costs, on both sides, about what 4 KiB of copying do), and
-// the device must always have enough for the largest (§5.1.6.3.1).
+// One buffer holds a frame; of merged packets, whole pages: four if segmented packets may come and memory allows, because each buffer costs
+// both sides something. The device must always have enough for the largest (§5.1.6.3.1).
 void VirtioNet::choose_buffers() {
   u32 frame = kHeaderSize + kFrameHeadersMax + properties_.mtu;
   u32 largest = frame;
@@ -179,9 +179,9 @@ PacketPtr VirtioNet::receive() {
 
 // More buffers do good if much of what the device had was used between two looks.
 void VirtioNet::grow() {
-  if (consumed_ > receive_target_ / 2 && receive_target_ < receive_->size()) {
+  if (consumed_ > receive_target_ / 2) {
     u32 more = std::min<u32>({2 * receive_target_, receive_->size(), kReceiveBytesMax / buffer_size_});
-    if (allows_buffers(more, buffer_size_)) receive_target_ = more;
+    if (more > receive_target_ && allows_buffers(more, buffer_size_)) receive_target_ = more;
   }
   consumed_ = 0;
 }

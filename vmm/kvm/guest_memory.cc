@@ -50,10 +50,9 @@ HostMapping GuestMemory::map_file_with_copied_start(u64 size, int fd) {
   HostMapping file = reserve_aligned(std::max(size, copied));
   if (mprotect(file.host(), copied, PROT_READ | PROT_WRITE) != 0) throw_errno("reserving memory for the image");
   madvise(file.host(), copied, MADV_HUGEPAGE);
-  // A touch takes each large page at once: reading into what is not there yet is slower.
-  for (u64 at = 0; at < copied; at += kHugePageSize) __atomic_store_n(file.host() + at, 0, __ATOMIC_RELAXED);
-  for (u64 done = 0; done < std::min(size, copied);) {
-    ssize_t got = pread(fd, file.host() + done, std::min(size, copied) - done, static_cast<off_t>(done));
+  madvise(file.host(), copied, MADV_POPULATE_WRITE);  // reading into what is not there yet is slower; a host that cannot does that
+  for (u64 done = 0, end = std::min(size, copied); done < end;) {
+    ssize_t got = pread(fd, file.host() + done, end - done, static_cast<off_t>(done));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) throw_errno("reading the image");
     if (got == 0) throw MonitorError("reading the image: it has become shorter; make it again with husk build");

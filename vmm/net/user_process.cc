@@ -54,7 +54,7 @@ std::vector<u8> wait_for_request(pid_t parent) {
     pollfd wait{kPair, POLLIN, 0};
     if (poll(&wait, 1, -1) < 0 && errno != EINTR) _exit(0);
     // A machine that ends without a frame is waited for by its user: the end is seen before privileges are given up, without reading anything.
-    if (first && recv(kPair, nullptr, 0, MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT) == 0) _exit(0);
+    if (first && (wait.revents & POLLHUP) != 0 && recv(kPair, nullptr, 0, MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT) == 0) _exit(0);
     if (first) leave_root(parent);
     ssize_t size = recv(kPair, frame.data(), frame.size(), MSG_DONTWAIT);
     if (size < 0 && (errno == EAGAIN || errno == EINTR)) continue;
