@@ -37,6 +37,7 @@
 #define HUSK_VCPU_UPCALL_FRAME_END 0x70  // a multiple of 16: the CPU pushes from here (Intel SDM 3A §6.14.2)
 #define HUSK_VCPU_CPUID_ENTRY 0x78       // as SYSCALL_ENTRY, for CPUID
 #define HUSK_VCPU_SCRATCH 0x80           // 0x80..0x100: free for the kernel's entry code
+#define HUSK_VCPU_BYTE_CALL_ENTRY 0x110  // as SYSCALL_ENTRY, where the trampoline itself loads a number below 256
 #define HUSK_VCPU_CALLS 0x400
 #define HUSK_VCPU_CALLS_MAX 76
 #define HUSK_NUB_APPLY 0x7fffffff
@@ -129,7 +130,8 @@ struct VcpuShared {
   u64 scratch[16];
   u64 calls_done;
   u64 calls_prepared;  // set by the monitor: HUSK_NUB_APPLY completes what it did
-  u8 reserved2[HUSK_VCPU_CALLS - 0x110];
+  u64 byte_call_entry;  // kernel's entry for rewritten system calls whose number is known to be below 256
+  u8 reserved2[HUSK_VCPU_CALLS - 0x118];
   NubCall calls[HUSK_VCPU_CALLS_MAX];
 };
 static_assert(sizeof(VcpuShared) <= kPageSize);
@@ -150,6 +152,7 @@ static_assert(__builtin_offsetof(VcpuShared, nub_traps) == HUSK_VCPU_NUB_TRAPS);
 static_assert(__builtin_offsetof(VcpuShared, nub_syscalls) == HUSK_VCPU_NUB_SYSCALLS);
 static_assert(__builtin_offsetof(VcpuShared, cpuid_entry) == HUSK_VCPU_CPUID_ENTRY);
 static_assert(__builtin_offsetof(VcpuShared, scratch) == HUSK_VCPU_SCRATCH);
+static_assert(__builtin_offsetof(VcpuShared, byte_call_entry) == HUSK_VCPU_BYTE_CALL_ENTRY);
 static_assert(__builtin_offsetof(VcpuShared, calls) == HUSK_VCPU_CALLS);
 
 }  // namespace husk::abi

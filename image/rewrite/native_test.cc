@@ -20,8 +20,13 @@ namespace {
 
 asm(R"(
   .pushsection .text
-  .globl husk_test_handler, husk_test_handler_end, husk_test_cpuid, husk_test_cpuid_end
+  .globl husk_test_byte_handler, husk_test_handler, husk_test_handler_end, husk_test_cpuid, husk_test_cpuid_end
+husk_test_byte_handler:
+  cmp $255, %rax
+  jbe 3f
+  ud2
 husk_test_handler:
+3:
   incq %gs:16
   cmp $15, %eax
   je 2f
@@ -55,7 +60,7 @@ husk_test_cpuid:
 husk_test_cpuid_end:
   .popsection
 )");
-extern "C" const char husk_test_handler[], husk_test_handler_end[], husk_test_cpuid[], husk_test_cpuid_end[];
+extern "C" const char husk_test_byte_handler[], husk_test_handler[], husk_test_handler_end[], husk_test_cpuid[], husk_test_cpuid_end[];
 
 void step_one(pid_t child) {
   int status = 0;
@@ -97,11 +102,13 @@ void give_handler(pid_t child, u64* page_out) {
   u64 page = registers.rax;
   ASSERT_LT(page, u64{1} << 47);
   poke(child, saved.rip, &original, 8);
-  u64 handler = page + 256, cpuid = page + 1024;
+  u64 byte_handler = page + 512, cpuid = page + 1024;
+  u64 handler = byte_handler + static_cast<u64>(husk_test_handler - husk_test_byte_handler);
   poke(child, page, &handler, 8);
   poke(child, page + 0x78, &cpuid, 8);
+  poke(child, page + 0x110, &byte_handler, 8);
   poke(child, cpuid, husk_test_cpuid, static_cast<size_t>(husk_test_cpuid_end - husk_test_cpuid));
-  poke(child, handler, husk_test_handler, static_cast<size_t>(husk_test_handler_end - husk_test_handler));
+  poke(child, byte_handler, husk_test_byte_handler, static_cast<size_t>(husk_test_handler_end - husk_test_byte_handler));
   saved.gs_base = page;
   ASSERT_EQ(ptrace(PTRACE_SETREGS, child, 0, &saved), 0);
   *page_out = page;

@@ -30,11 +30,11 @@ struct Rewritten {
     EXPECT_EQ(jump[0], 0xe9);
     return kTestCodeAddress + offset + 5 + static_cast<u64>(i64{*read_at<int32_t>(jump, 1)});
   }
-  // The return address that the trampoline loads; `lea` is its offset in the trampoline.
-  u64 return_address(u64 trampoline, u64 lea) const {
+  // The return address that the trampoline loads; `lea` is its offset in the trampoline. `slot`: what it jumps through.
+  u64 return_address(u64 trampoline, u64 lea, u32 slot = 0) const {
     Code bytes = at(trampoline + lea, 15);
     EXPECT_EQ(Code(bytes.begin(), bytes.begin() + 3), (Code{0x48, 0x8d, 0x0d}));
-    EXPECT_EQ(Code(bytes.begin() + 7, bytes.end()), (Code{0x65, 0xff, 0x24, 0x25, 0, 0, 0, 0}));
+    EXPECT_EQ(Code(bytes.begin() + 7, bytes.end()), (Code{0x65, 0xff, 0x24, 0x25, static_cast<u8>(slot), static_cast<u8>(slot >> 8), 0, 0}));
     return trampoline + lea + 7 + static_cast<u64>(i64{*read_at<int32_t>(bytes, 3)});
   }
   std::string reason() const { return result.report.left.empty() ? "" : result.report.left[0].reason; }
@@ -52,7 +52,19 @@ TEST(Rewrite, mov_before_site_keeps_the_site_and_its_return_address) {
   u64 trampoline = r.jump_target(0);
   EXPECT_EQ(r.code(5, 3), (Code{0x0f, 0x05, 0xc3}));
   EXPECT_EQ(r.at(trampoline, 5), (Code{0xb8, 39, 0, 0, 0}));
-  EXPECT_EQ(r.return_address(trampoline, 5), kTestCodeAddress + 7);
+  EXPECT_EQ(r.return_address(trampoline, 5, 0x110), kTestCodeAddress + 7);
+}
+
+TEST(Rewrite, only_a_byte_loaded_by_the_trampoline_itself_takes_the_entry_for_bytes) {
+  Rewritten above({{0xb8, 0, 1, 0, 0, 0x0f, 0x05, 0xc3}, {}, {}});
+  EXPECT_EQ(above.return_address(above.jump_target(0), 5), kTestCodeAddress + 7);
+  Rewritten largest({{0xb8, 255, 0, 0, 0, 0x0f, 0x05, 0xc3}, {}, {}});
+  EXPECT_EQ(largest.return_address(largest.jump_target(0), 5, 0x110), kTestCodeAddress + 7);
+  Rewritten other_register({{0xbf, 39, 0, 0, 0, 0x0f, 0x05, 0xc3}, {}, {}});  // mov $39, %edi
+  EXPECT_EQ(other_register.return_address(other_register.jump_target(0), 5), kTestCodeAddress + 7);
+  // jmp +5 (to the syscall); mov $39, %eax; syscall; test; js; ret: whoever jumps comes with any number
+  Rewritten jumped({{0xeb, 0x05, 0xb8, 39, 0, 0, 0, 0x0f, 0x05, 0x48, 0x85, 0xc0, 0xc3}, {}, {}});
+  EXPECT_EQ(jumped.code(7, 2), (Code{0x0f, 0x05}));
 }
 
 TEST(Rewrite, long_mov_leaves_traps_in_unused_bytes) {

@@ -80,6 +80,17 @@ void displace(const ElfView& elf, const Instruction& instruction, Emitter& out) 
   out.raw(code.subspan(at + 4));
 }
 
+// The slot of the kernel's page that the trampoline jumps through.
+u32 entry_slot(const ElfView& elf, const DecodedFunction& function, const Window& window) {
+  const Instruction& site = function.instructions[window.site];
+  if (site.mnemonic_class == kCpuid) return HUSK_VCPU_CPUID_ENTRY;
+  if (window.first == window.site) return HUSK_VCPU_SYSCALL_ENTRY;
+  const Instruction& before = function.instructions[window.site - 1];
+  Bytes code = *elf.at_address(before.address, before.length);
+  const bool loads_byte = code.size() == 5 && code[0] == 0xb8 && code[2] == 0 && code[3] == 0 && code[4] == 0;  // mov $byte, %eax
+  return loads_byte ? HUSK_VCPU_BYTE_CALL_ENTRY : HUSK_VCPU_SYSCALL_ENTRY;
+}
+
 }  // namespace
 
 std::vector<Window> possible_windows(const ElfView& elf, const DecodedFunction& function, size_t site) {
@@ -131,7 +142,8 @@ std::vector<u8> make_trampoline(const ElfView& elf, const DecodedFunction& funct
   out.bytes({0x48, 0x8d, static_cast<u8>(is_cpuid ? 0x15 : 0x0d)});  // lea return(%rip), %rdx or %rcx
   size_t return_field = out.size();
   out.distance(site.end());
-  out.bytes({0x65, 0xff, 0x24, 0x25, static_cast<u8>(is_cpuid ? HUSK_VCPU_CPUID_ENTRY : HUSK_VCPU_SYSCALL_ENTRY), 0, 0, 0});  // jmp *%gs:entry
+  const u32 slot = entry_slot(elf, function, window);
+  out.bytes({0x65, 0xff, 0x24, 0x25, static_cast<u8>(slot), static_cast<u8>(slot >> 8), 0, 0});  // jmp *%gs:slot
   if (window.site_stays(site.address)) return out.ok() ? out.code() : std::vector<u8>{};
 
   if (!is_cpuid) out.bytes({0x0f, 0x05});  // for restarts at return - 2

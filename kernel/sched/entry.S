@@ -1,6 +1,6 @@
 // The way into the kernel and back. See nub_abi.h (upcalls, work bytes), cpu.h (frame, words at %gs), traps.h.
 //
-// System calls arrive at kernel_syscall_entry by `jmp *%gs:0` with rcx = return address, or, if they trapped, at
+// System calls arrive at kernel_syscall_entry by `jmp *%gs:0` with rcx = return address (kernel_byte_call_entry by `jmp *%gs:0x110`), or, if they trapped, at
 // kernel_trapped_syscall_entry as the instruction left things. The program's stack is not touched. A fast return
 // loads rdi rsi rdx r10 r8 r9 rcx r11 and the flags; the rest is what C++ keeps for its caller (System V ABI, AMD64).
 //
@@ -102,6 +102,9 @@ kernel_syscall_entry:
         jrcxz 2f
 1:      mov %r11, %rcx
         jmp full_syscall_entry
+        .globl kernel_byte_call_entry
+kernel_byte_call_entry:                 // rax is below 256
+        mov %rcx, %r11
 2:      mov %gs:HUSK_CPU_WORD_CALLS, %rcx
         movzbl (%rcx, %rax), %ecx
         jrcxz 1b
@@ -325,8 +328,11 @@ in_word_call:
         jae 2f
         lea kernel_syscall_entry(%rip), %rcx
         cmp %rcx, %rax
+        je 3f
+        lea kernel_byte_call_entry(%rip), %rcx
+        cmp %rcx, %rax
         jne 1f
-        mov HUSK_FRAME_RCX(%rsp), %rdx
+3:      mov HUSK_FRAME_RCX(%rsp), %rdx
 1:      sub $2, %rdx
 2:      mov %rdx, HUSK_FRAME_RIP(%rsp)
         mov %rdx, HUSK_FRAME_RCX(%rsp)

@@ -11,6 +11,7 @@
 extern "C" {
 [[noreturn]] void husk_enter_program(husk::TrapFrame* frame);
 void kernel_syscall_entry();
+void kernel_byte_call_entry();
 void kernel_cpuid_entry();
 }
 
@@ -46,6 +47,7 @@ void set_syscall_table(const SyscallFunction* table) {
   scratch_word(HUSK_CPU_DISPATCH) = reinterpret_cast<u64>(table);
   set_word_calls(no_word_calls);
   this_cpu().shared->syscall_entry = reinterpret_cast<u64>(&kernel_syscall_entry);
+  this_cpu().shared->byte_call_entry = reinterpret_cast<u64>(&kernel_byte_call_entry);
   this_cpu().shared->cpuid_entry = reinterpret_cast<u64>(&kernel_cpuid_entry);
 }
 
