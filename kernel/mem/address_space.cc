@@ -226,8 +226,12 @@ Result<u64> State::map(const MapRequest& request) {
   insert(m);
   merge(start, start + length);
   u64 from = request.populate ? start : early_start(request, start, length);
+  if (from == 0) return start;
+  // A loader writes to a library's data at once, but not to what it maps behind that.
+  const bool writable = (request.protection & kProtWrite) != 0, placed = request.placement == MapRequest::Placement::fixed;
+  const bool at_once = request.populate || (writable && (request.object || !placed));
   // As on Linux, MAP_POPULATE that fails is no failure of mmap.
-  if (from != 0) (void)populate(from, start + length, (request.protection & kProtWrite) != 0 ? Access::write : Access::read).ok();
+  (void)populate(from, start + length, writable ? Access::write : Access::read, at_once).ok();
   return start;
 }
 
@@ -354,6 +358,7 @@ Result<void> State::resident(u64 start, u64 end, u8* bits) const {
 }
 
 void State::clear_all() {
+  (void)early.flush().ok();
   HUSK_ASSERT(drop_pages(0, kUserEnd).ok());
   while (Mapping* m = mappings.first()) erase(m);
 }
@@ -368,8 +373,7 @@ AddressSpace::~AddressSpace() {
 Result<Ref<AddressSpace>> AddressSpace::create(u32 nub_space, u64 mmap_top, bool jit_allowed) {
   auto result = Ref<AddressSpace>::adopt(new (std::nothrow) AddressSpace);
   if (!result) return Error(ENOMEM);
-  result->state_ = TRY(make_owned<State>());
-  result->state_->space = nub_space;
+  result->state_ = TRY(make_owned<State>(nub_space));
   result->state_->mmap_top = align_down(std::min(mmap_top, kUserEnd), kPageSize);
   result->state_->jit = jit_allowed;
   return result;

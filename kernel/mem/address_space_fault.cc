@@ -155,8 +155,7 @@ Result<void> State::fault(u64 address, Access access) {
   return done;
 }
 
-Result<void> State::populate(u64 start, u64 end, Access access) {
-  platform::PageTableBatch batch(space);
+Result<void> State::populate(u64 start, u64 end, Access access, bool at_once) {
   Result<void> done;
   for (u64 at = start; at < end && done;) {
     Result<Mapping*> m = accessible(at, access);
@@ -170,12 +169,12 @@ Result<void> State::populate(u64 start, u64 end, Access access) {
         at += kPageSize;
         continue;
       }
-      Result<u64> filled = fill(**m, at, {at, stop}, access, batch);
+      Result<u64> filled = fill(**m, at, {at, stop}, access, early);
       if (filled) at = *filled;
       else done = filled.error();
     }
   }
-  done = finish(batch, std::move(done));
+  if (at_once) done = finish(early, std::move(done));
   resident_peak = std::max(resident_peak, pages.owned_pages() + pages.borrowed_pages());
   return done;
 }

@@ -49,12 +49,14 @@ struct MappingOrder {
 using Mappings = Tree<Mapping, MappingOrder>;
 
 struct AddressSpace::State {
-  u32 space = 0;
+  explicit State(u32 nub_space) : space(nub_space), early(nub_space) {}
+  const u32 space;
   u64 mmap_top = 0;
   bool jit = false;
   bool refusal_logged = false;
   Mappings mappings;
   PageMap pages;
+  platform::PageTableBatch early;  // what is not used at once waits here for what is, or for a fault: one exit for the pieces of a library
   u64 mapped = 0;
   u64 faults = 0;
   u64 resident_peak = 0;
@@ -105,7 +107,7 @@ struct AddressSpace::State {
     u64 start, end;
   };
   Result<void> fault(u64 address, Access access);
-  Result<void> populate(u64 start, u64 end, Access access);
+  Result<void> populate(u64 start, u64 end, Access access, bool at_once = true);
   Result<Mapping*> accessible(u64 address, Access access);
   Mapping* grow_stack(u64 address);
   bool clear_pages(u64 start, u64 end);
