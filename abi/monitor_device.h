@@ -24,7 +24,8 @@ enum MonitorRegister : u32 {
 // kMonitorTables: where ring 0 is emulated instruction by instruction, the monitor does the nub's page-table work natively, in one exit for a whole batch,
 // under the nub's rules (nub_policy.h). `map` into empty entries it writes itself: no TLB or shadow page table can hold anything of them. Entries that are
 // present it must not write behind the CPU's back: for `protect` and `unmap` it prepares the new entries (machine_state.h ApplyList), sets
-// VcpuShared::calls_prepared, and the kernel has the nub write them (HUSK_NUB_APPLY) before it asks for anything else. It stops at the first call that
+// VcpuShared::calls_prepared, and the kernel has the nub write them (HUSK_NUB_APPLY) before it asks for anything else. `copy` between pages of RAM, or from the
+// image into RAM, saves the guest the first uses of both, each of which KVM serves by an exit there. It stops at the first call that
 // is anything else, that overlaps what is prepared, or that it would have to refuse, and stores how many it did in VcpuShared::calls_done; of a call that was
 // too large it leaves the rest in the array. The nub does what remains and has the last word.
 

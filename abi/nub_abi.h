@@ -73,7 +73,7 @@ enum class NubOp : u16 {
   space_switch = 5,   // space
   space_destroy = 6,  // space (not the current one)
   seal = 7,           // va, length: in the kernel's half; read-only and unchangeable from now on
-  // 8 is free
+  copy = 8,           // va, pa: physical addresses, length: from pa to va; only for the monitor (kMonitorTables), the nub knows none
   halt = 9,        // until an interrupt; returns at once if interrupt_pending
   arm_timer = 10,  // pa = deadline in TSC ticks, 0 = off (local APIC; ENODEV under the husk monitor)
   end_of_interrupt = 11,

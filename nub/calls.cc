@@ -73,6 +73,7 @@ Errno perform(const NubCall& call, VcpuShared& shared, u64* result) {
       if (!on_pc()) return ENODEV;
       serial_write(reinterpret_cast<const char*>(&call.va), 24);
       return 0;
+    case NubOp::copy:
     case NubOp::send_ipi:
     case NubOp::start_vcpu: return ENOSYS;
   }

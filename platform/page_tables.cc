@@ -28,7 +28,7 @@ struct BatchQueue {
   }
   static bool extends(const abi::NubCall& last, const abi::NubCall& call) {
     if (last.op != call.op || last.flags != call.flags || last.va + last.length != call.va) return false;
-    return call.op != abi::NubOp::map || last.pa + last.length == call.pa;
+    return (call.op != abi::NubOp::map && call.op != abi::NubOp::copy) || last.pa + last.length == call.pa;
   }
   static Result<void> append(PageTableBatch& batch, abi::NubCall call) {
     if (call.length == 0) return {};
@@ -61,6 +61,10 @@ Result<void> PageTableBatch::unmap(VirtAddr va, u64 length) {
 
 Result<void> PageTableBatch::protect(VirtAddr va, u64 length, u32 protection) {
   return BatchQueue::append(*this, {.op = abi::NubOp::protect, .flags = protection, .va = va.value, .length = length});
+}
+
+Result<void> PageTableBatch::copy(PhysAddr to, PhysAddr from, u64 length) {
+  return BatchQueue::append(*this, {.op = abi::NubOp::copy, .va = to.value, .pa = from.value, .length = length});
 }
 
 Result<void> PageTableBatch::flush() {

@@ -38,6 +38,7 @@ class PageTableBatch {
   Result<void> map(VirtAddr va, PhysAddr pa, u64 length, u32 protection);
   Result<void> unmap(VirtAddr va, u64 length);
   Result<void> protect(VirtAddr va, u64 length, u32 protection);
+  Result<void> copy(PhysAddr to, PhysAddr from, u64 length);  // of frames; whoever backs them natively may do it
   Result<void> flush();
 
  private:

@@ -268,7 +268,7 @@ Result<u64> State::fill_copy(Mapping& m, u64 page, Window window, platform::Page
     Result<FrameRun> run = allocate_run((end - at) / kPageSize, Zeroed::no);
     if (!run && at > page) return at;
     if (!run) return run.error();
-    u64 copied = copy_pages(m, at, run->start, run->pages);
+    u64 copied = copy_pages(m, at, run->start, run->pages, batch);
     if (copied != 0) {
       TRY(batch.map({at}, run->start, copied * kPageSize, hardware_flags(m, owned_entry(run->start), m.protection)));
     }
@@ -283,14 +283,13 @@ Result<u64> State::fill_copy(Mapping& m, u64 page, Window window, platform::Page
 }
 
 // Gives how many could be copied and entered.
-u64 State::copy_pages(Mapping& m, u64 address, PhysAddr frames, u64 count) {
+u64 State::copy_pages(Mapping& m, u64 address, PhysAddr frames, u64 count, platform::PageTableBatch& batch) {
   for (u64 i = 0; i < count; ++i, address += kPageSize) {
     Result<PhysAddr> source = source_of(m, address);
     if (!source) return i;
     Result<Chunk*> chunk = pages.ensure(address);
-    if (!chunk) return i;
     PhysAddr frame = frames + i * kPageSize;
-    memcpy(direct(frame), direct(*source), kPageSize);
+    if (!chunk || !batch.copy(frame, *source, kPageSize).ok()) return i;
     pages.put(**chunk, address, owned_entry(frame));
   }
   return count;

@@ -118,7 +118,7 @@ struct AddressSpace::State {
   Result<PhysAddr> source_of(Mapping& m, u64 page);
   Result<u64> fill_zero(Mapping& m, u64 page, Window window, platform::PageTableBatch& batch);
   Result<u64> fill_copy(Mapping& m, u64 page, Window window, platform::PageTableBatch& batch);
-  u64 copy_pages(Mapping& m, u64 address, PhysAddr frames, u64 count);
+  u64 copy_pages(Mapping& m, u64 address, PhysAddr frames, u64 count, platform::PageTableBatch& batch);
   Result<u64> fill_borrowed(Mapping& m, u64 page, Window window, Access access, platform::PageTableBatch& batch);
   u64 fill_huge_ahead(Mapping& m, u64 chunk, platform::PageTableBatch& batch);
   bool fill_huge(Mapping& m, u64 page, Zeroed zeroed, platform::PageTableBatch& batch);

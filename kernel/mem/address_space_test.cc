@@ -82,11 +82,8 @@ class Space : public testing::Test {
     fake::allow_jit(jit);
     image_.resize(kImageBytes / sizeof(u64));
     for (size_t i = 0; i < image_.size(); ++i) image_[i] = 0x1000'0000 + i;
-    abi::BootInfo info = fake::boot_info();
-    info.image_physical = abi::kMonitorImageAddress;
-    info.image_base = reinterpret_cast<u64>(image_.data());
-    info.image_size = kImageBytes;
-    init_frames(info);
+    fake::set_image(image_.data(), kImageBytes);
+    init_frames(fake::boot_info());
     (void)*allocate_guarded(kPageSize);  // page tables of the fake and first slabs, before frames are counted
     space_ = *AddressSpace::create(0, kTop, jit);
   }
@@ -285,7 +282,7 @@ TEST_F(Space, private_file_pages_are_copied_when_written) {
   EXPECT_EQ(read(at), original);
 }
 
-// As ld.so maps a library: head, text, data and bss over a mapping of the whole file.
+// As ld.so maps a library: head, text, data and bss over a mapping of the whole file. It writes to the data at once.
 TEST_F(Space, the_pieces_of_a_library_are_there_without_faults) {
   MapRequest r{.length = 60 * kPageSize, .protection = PROT_READ};
   r.object = *make_ref<Image>(0, 60);
@@ -299,16 +296,58 @@ TEST_F(Space, the_pieces_of_a_library_are_there_without_faults) {
     ASSERT_TRUE(space_->map(p).ok());
   };
   piece(5, 30, PROT_READ | PROT_EXEC, false);
-  for (u64 i = 0; i < 35; ++i) EXPECT_TRUE(allowed(at + i * kPageSize, i < 5 ? Access::read : Access::execute)) << i;
-  EXPECT_EQ(fake::mapped_pages(0), 35u);
+  EXPECT_EQ(fake::counters().nub_entries, entries);
   piece(35, 10, PROT_READ | PROT_WRITE, false);
-  piece(45, 6, PROT_READ | PROT_WRITE, true);
-  for (u64 i = 35; i < 51; ++i) EXPECT_TRUE(allowed(at + i * kPageSize, Access::write)) << i;
+  for (u64 i = 0; i < 35; ++i) EXPECT_TRUE(allowed(at + i * kPageSize, i < 5 ? Access::read : Access::execute)) << i;
+  for (u64 i = 35; i < 45; ++i) EXPECT_TRUE(allowed(at + i * kPageSize, Access::write)) << i;
   EXPECT_EQ(read(at + 35 * kPageSize), 0x1000'0000 + 35 * 512);
+  EXPECT_EQ(fake::mapped_pages(0), 45u);
+  EXPECT_EQ(fake::counters().nub_entries - entries, 1u);
+  piece(45, 6, PROT_READ | PROT_WRITE, true);
+  EXPECT_EQ(fake::mapped_pages(0), 45u);
+  anonymous(kPageSize);
+  EXPECT_EQ(fake::counters().nub_entries - entries, 2u);
+  for (u64 i = 45; i < 51; ++i) EXPECT_TRUE(allowed(at + i * kPageSize, Access::write)) << i;
   EXPECT_EQ(read(at + 50 * kPageSize), 0u);
-  EXPECT_EQ(fake::mapped_pages(0), 51u);
   EXPECT_EQ(space_->fault_count(), 0u);
-  EXPECT_EQ(fake::counters().nub_entries - entries, 3u);
+}
+
+// Pages that wait for a reason to be entered: whatever comes first finds them as if they had not waited.
+TEST_F(Space, what_waits_is_there_for_a_fault_and_gone_after_munmap) {
+  const u64 pages = fake::mapped_pages(0), at = kGiB;
+  auto map_text = [&] {
+    MapRequest r{.address = at, .length = 10 * kPageSize, .protection = PROT_READ | PROT_EXEC, .placement = Placement::fixed};
+    r.object = *make_ref<Image>(0, 10);
+    EXPECT_EQ(*space_->map(r), at);
+    EXPECT_EQ(fake::mapped_pages(0), pages);
+  };
+  map_text();
+  EXPECT_EQ(read(at + 3 * kPageSize), 0x1000'0000 + 3 * 512);
+  EXPECT_EQ(fake::mapped_pages(0), pages + 10);
+  ASSERT_TRUE(space_->unmap(at, 10 * kPageSize).ok());
+  map_text();
+  ASSERT_TRUE(space_->protect(at, 4 * kPageSize, PROT_READ).ok());
+  EXPECT_FALSE(allowed(at, Access::execute));
+  EXPECT_TRUE(allowed(at + 4 * kPageSize, Access::execute));
+  ASSERT_TRUE(space_->unmap(at, 10 * kPageSize).ok());
+  map_text();
+  ASSERT_TRUE(space_->unmap(at, 10 * kPageSize).ok());
+  EXPECT_EQ(fake::mapped_pages(0), pages);
+  EXPECT_EQ(touch(at, Access::read), EFAULT);
+  map_text();
+  space_ = nullptr;
+  EXPECT_EQ(fake::mapped_pages(0), pages);
+}
+
+// The tables are full when they are entered: a fault says it, and works once there is room.
+TEST_F(Space, what_waits_in_vain_is_said_again_by_a_fault) {
+  MapRequest r{.address = kGiB, .length = 10 * kPageSize, .protection = PROT_READ | PROT_EXEC, .placement = Placement::fixed};
+  r.object = *make_ref<Image>(0, 10);
+  ASSERT_TRUE(space_->map(r).ok());
+  fake::limit_table_pages(fake::mapped_pages(0));
+  EXPECT_FALSE(space_->fault(kGiB, Access::read, 0).ok());
+  fake::limit_table_pages(~u64{0});
+  EXPECT_EQ(read(kGiB + kPageSize), 0x1000'0000u + 512);
 }
 
 TEST_F(Space, what_is_written_at_once_is_there_without_faults) {

@@ -34,6 +34,22 @@ TEST_F(FakePlatform, second_batch_keeps_order_and_the_firsts_error) {
   EXPECT_EQ(first.flush().error().code(), EPERM);
 }
 
+TEST_F(FakePlatform, copies_are_joined_only_if_both_sides_go_on) {
+  u8* ram = reinterpret_cast<u8*>(fake::boot_info().direct_base);
+  const PhysAddr from = kRam + kMiB;
+  for (u64 i = 0; i < 3; ++i) ram[from.value + i * kPageSize] = static_cast<u8>(i + 1);
+  PageTableBatch batch(0);
+  ASSERT_TRUE(batch.copy(kRam, from, kPageSize).ok());
+  ASSERT_TRUE(batch.copy(kRam + kPageSize, from + kPageSize, kPageSize).ok());
+  ASSERT_TRUE(batch.copy(kRam + 2 * kPageSize, from, kPageSize).ok());
+  EXPECT_EQ(ram[kRam.value], 0);
+  ASSERT_TRUE(batch.flush().ok());
+  EXPECT_EQ(fake::counters().operations, 2u);
+  EXPECT_EQ(ram[kRam.value], 1);
+  EXPECT_EQ(ram[kRam.value + kPageSize], 2);
+  EXPECT_EQ(ram[kRam.value + 2 * kPageSize], 1);
+}
+
 TEST_F(FakePlatform, full_batch_flushes_itself) {
   PageTableBatch batch(0);
   for (u64 i = 0; i < 200; ++i) ASSERT_TRUE(batch.map(kProgram + i * 2 * kPageSize, kRam, kPageSize, kRead).ok());

@@ -19,7 +19,7 @@ struct Machine {
   abi::VcpuShared* shared = nullptr;
   abi::MonitorPage* page = nullptr;
   volatile u32* device = nullptr;
-  bool monitor_works = false;
+  const abi::BootInfo* info = nullptr;
   u64 deadline = 0;        // wanted
   u64 known_deadline = 0;  // what the machine knows; it may be earlier than the wanted one
 };
@@ -40,7 +40,7 @@ void init(const abi::BootInfo& info) {
   machine.kind = info.machine;
   machine.shared = reinterpret_cast<abi::VcpuShared*>(info.vcpu_shared);
   machine.page = reinterpret_cast<abi::MonitorPage*>(info.monitor_page);
-  machine.monitor_works = info.monitor_tables != 0;
+  machine.info = &info;
   for (u32 i = 0; i < info.window_count && i < abi::kWindowsMax; ++i) {
     if (info.windows[i].kind == abi::WindowKind::monitor_device) {
       machine.device = reinterpret_cast<volatile u32*>(info.windows[i].virtual_address);
@@ -128,11 +128,17 @@ namespace {
 // What the monitor does of the calls where it is faster than the nub (kMonitorTables). Gives how many.
 u32 let_monitor_work(u32 count) {
   abi::NubOp op = machine.shared->calls[0].op;
-  if (!machine.monitor_works || (op != abi::NubOp::map && op != abi::NubOp::unmap && op != abi::NubOp::protect)) return 0;
+  if (machine.info->monitor_tables == 0 || (op != abi::NubOp::map && op != abi::NubOp::unmap && op != abi::NubOp::protect && op != abi::NubOp::copy)) return 0;
   __atomic_thread_fence(__ATOMIC_SEQ_CST);
   store_register(abi::kMonitorTables, count);
   u64 done = __atomic_load_n(&machine.shared->calls_done, __ATOMIC_ACQUIRE);
   return done < count ? static_cast<u32>(done) : count;
+}
+
+u8* direct(u64 physical) {
+  const abi::BootInfo& info = *machine.info;
+  const u64 in_image = physical - info.image_physical;
+  return reinterpret_cast<u8*>(in_image < info.image_size ? info.image_base + in_image : info.direct_base + physical);
 }
 
 }  // namespace
@@ -147,6 +153,11 @@ Result<void> run_nub_calls(u32 count) {
     count -= done;
     if (count == 0) return {};
     if (done != 0) memmove(&machine.shared->calls[0], &machine.shared->calls[done], count * sizeof(abi::NubCall));
+  }
+  for (abi::NubCall& call : std::span(machine.shared->calls).first(count)) {
+    if (call.op != abi::NubOp::copy) continue;
+    memcpy(direct(call.va), direct(call.pa), call.length);
+    call.op = abi::NubOp::none;
   }
   i64 code = kernel_nub_call(count);
   return code == 0 ? Result<void>() : Result<void>(Error(static_cast<int>(-code)));

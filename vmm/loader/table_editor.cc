@@ -96,6 +96,13 @@ u64 TableEditor::descend(u64 table, u64 va, int level, bool may_add) {
 
 // False: leave this call, and what follows it, to the nub. What was entered before stays; the nub enters the same again.
 bool TableEditor::perform(NubCall& call, bool* shortened) {
+  if (call.op == NubOp::copy) {
+    std::span<const u8> from = memory_.readable({call.pa}, call.length);
+    std::span<u8> to = memory_.writable({call.va}, call.length);
+    if (from.empty() || to.empty()) return false;
+    memmove(to.data(), from.data(), call.length);
+    return true;
+  }
   if (call.space != 0 || check_range(call.va, call.length) != 0) return false;
   if (runs_ != 0 && !apart(call.va, call.length, prepared_start_, prepared_end_ - prepared_start_)) return false;
   if (call.op == NubOp::map) return may_map(call) && (map(call) || change(call, shortened));

@@ -67,6 +67,7 @@ class TableEditorTest : public testing::Test {
     u8* file = memory_->range({kMonitorImageAddress}, kImageSize, Access::read).data();
     auto at = [this, file](u64 pa) { return pa >= kMonitorImageAddress ? file + (pa - kMonitorImageAddress) : ram_ + pa; };
     ASSERT_EQ(build_machine(input, at, &output_), nullptr);
+    for (const MemoryRange& range : {output_.nub_region, output_.relro}) memory_->hide(range.start, range.size);
     filler_.emplace(*memory_, PhysAddr{output_.nub_state_physical}, PhysAddr{output_.vcpu_shared_physical});
   }
 
@@ -336,6 +337,41 @@ TEST_F(TableEditorTest, what_the_nub_would_refuse_is_left_to_it) {
   for (const Refused& c : kCases) EXPECT_FALSE(map(c.va, c.pa, c.length, c.flags, c.space)) << c.name;
   EXPECT_EQ(memcmp(before.data(), ram_, before.size()), 0);
 }
+TEST_F(TableEditorTest, copies_go_into_ram_that_devices_may_write) {
+  const u64 from = kFree, to = kFree + 8 * kPageSize;
+  auto copy = [&](u64 target, u64 source, u64 length) {
+    shared().calls[0] = {NubOp::copy, 0, 0, target, source, length, 0, 0};
+    return run(1) == 1;
+  };
+  memset(ram_ + from, 7, 2 * kPageSize);
+  EXPECT_TRUE(copy(to, from, 2 * kPageSize));
+  EXPECT_EQ(memcmp(ram_ + to, ram_ + from, 2 * kPageSize), 0);
+  EXPECT_TRUE(copy(to, kMonitorImageAddress, kPageSize));
+  EXPECT_EQ(ram_[to], 0);
+  EXPECT_EQ(ram_[to + kPageSize], 7);
+  EXPECT_FALSE(copy(kMonitorImageAddress, from, kPageSize));
+  EXPECT_FALSE(copy(kRam - kPageSize, from, 2 * kPageSize));
+  EXPECT_FALSE(copy(to, kRam - kPageSize, 2 * kPageSize));
+  EXPECT_FALSE(copy(to, ~u64{0}, 2));
+  EXPECT_FALSE(copy(to, from, 0));
+  EXPECT_FALSE(copy(kMonitorDeviceAddress, from, 8));
+  for (const MemoryRange& hidden : {output_.nub_region, output_.relro}) {
+    EXPECT_FALSE(copy(hidden.start, from, 1));
+    EXPECT_FALSE(copy(hidden.start + hidden.size - 1, from, 1));
+    EXPECT_FALSE(copy(to, hidden.start, 1));
+  }
+}
+
+TEST_F(TableEditorTest, a_copy_between_maps_is_done_in_order) {
+  memset(ram_ + kFree, 9, kPageSize);
+  shared().calls[0] = {NubOp::copy, 0, 0, kFree + kPageSize, kFree, kPageSize, 0, 0};
+  shared().calls[1] = {NubOp::map, 0, kNubRead, kVa, kFree + kPageSize, kPageSize, 0, 0};
+  shared().calls[2] = {NubOp::copy, 0, 0, kFree + 2 * kPageSize, kFree + kPageSize, kPageSize, 0, 0};
+  EXPECT_EQ(run(3), 3u);
+  EXPECT_EQ(ram_[kFree + 3 * kPageSize - 1], 9);
+  EXPECT_NE(walk(kVa), 0u);
+}
+
 TEST_F(TableEditorTest, only_mappings_are_its_business) {
   for (u16 op = 0; op < 30; ++op) {
     if (op >= static_cast<u16>(NubOp::map) && op <= static_cast<u16>(NubOp::protect)) continue;
@@ -464,7 +500,10 @@ TEST_F(TableEditorTest, random_calls_keep_the_invariants) {
     if (round % 20 == 0) memcpy(ram_, fresh.data(), kRam);
     std::vector<u64> before(first.pool_pages * 512);
     memcpy(before.data(), ram_ + first.pool_start, before.size() * 8);
-    for (NubCall& call : shared().calls) call = random.call(upper());
+    for (NubCall& call : shared().calls) {
+      call = random.call(upper());
+      if (call.op == NubOp::copy) call.op = NubOp::none;  // would change RAM, as it should
+    }
     performed += run(static_cast<u32>(random.chance(10) ? random.value() : random.below(kNubCallsMax)));
     const u64* after = reinterpret_cast<u64*>(ram_ + first.pool_start);
     for (u64 i = 0; i < before.size(); ++i) ASSERT_TRUE(before[i] == 0 || before[i] == after[i]) << "entry changed";
