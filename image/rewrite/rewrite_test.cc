@@ -64,7 +64,8 @@ TEST(Rewrite, only_a_byte_loaded_by_the_trampoline_itself_takes_the_entry_for_by
   EXPECT_EQ(other_register.return_address(other_register.jump_target(0), 5), kTestCodeAddress + 7);
   // jmp +5 (to the syscall); mov $39, %eax; syscall; test; js; ret: whoever jumps comes with any number
   Rewritten jumped({{0xeb, 0x05, 0xb8, 39, 0, 0, 0, 0x0f, 0x05, 0x48, 0x85, 0xc0, 0xc3}, {}, {}});
-  EXPECT_EQ(jumped.code(7, 2), (Code{0x0f, 0x05}));
+  u64 trampoline = jumped.jump_target(7);
+  EXPECT_EQ(jumped.at(jumped.return_address(trampoline, 0) - 2, 2), (Code{0x0f, 0x05}));
 }
 
 TEST(Rewrite, long_mov_leaves_traps_in_unused_bytes) {

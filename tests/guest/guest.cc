@@ -202,6 +202,7 @@ void i7_malformed_ranges_are_refused() {
   CHECK(map(kVa, free_frame(), kPageSize, kRW, 12345) == -ESRCH);
   CHECK(guest_nub_call(kNubCallsMax + 1) == -EINVAL);
   CHECK(call(static_cast<NubOp>(99)) == -ENOSYS);
+  CHECK(call(NubOp::copy, kMiB, kMiB, kPageSize) == -ENOSYS);  // the monitor's work
 }
 void i8_kernel_text_and_relro_are_sealed() {
   u64 text = align_down(reinterpret_cast<u64>(kernel_start), kPageSize);
