@@ -74,8 +74,8 @@ enum class NubOp : u16 {
   space_destroy = 6,  // space (not the current one)
   seal = 7,           // va, length: in the kernel's half; read-only and unchangeable from now on
   copy = 8,           // va, pa: physical addresses, length: from pa to va; only for the monitor (kMonitorTables), the nub knows none
-  halt = 9,        // until an interrupt; returns at once if interrupt_pending
-  arm_timer = 10,  // pa = deadline in TSC ticks, 0 = off (local APIC; ENODEV under the husk monitor)
+  halt = 9,           // until an interrupt; returns at once if interrupt_pending
+  arm_timer = 10,     // pa = deadline in TSC ticks, 0 = off (local APIC; ENODEV under the husk monitor)
   end_of_interrupt = 11,
   send_ipi = 12,     // space = vCPU index
   start_vcpu = 13,   // ENOSYS until the kernel runs on several vCPUs
@@ -129,7 +129,7 @@ struct VcpuShared {
   u64 cpuid_entry;   // kernel's entry for rewritten CPUID instructions
   u64 scratch[16];
   u64 calls_done;
-  u64 calls_prepared;  // set by the monitor: HUSK_NUB_APPLY completes what it did
+  u64 calls_prepared;   // set by the monitor: HUSK_NUB_APPLY completes what it did
   u64 byte_call_entry;  // kernel's entry for rewritten system calls whose number is known to be below 256
   u8 reserved2[HUSK_VCPU_CALLS - 0x118];
   NubCall calls[HUSK_VCPU_CALLS_MAX];

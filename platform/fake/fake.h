@@ -21,7 +21,7 @@ constexpr u64 kImageSize = kGiB;
 constexpr u64 kDeviceSize = kMiB;
 
 void reset(u64 ram_size = kRamSizeDefault);
-const abi::BootInfo& boot_info();  // one free range: RAM from 2 MiB on, zeroed
+const abi::BootInfo& boot_info();       // one free range: RAM from 2 MiB on, zeroed
 void set_image(void* bytes, u64 size);  // at kMonitorImageAddress
 void allow_jit(bool allowed);
 void limit_table_pages(u64 pages);  // mapped pages after which the nub says ENOMEM

@@ -125,16 +125,21 @@ void expect_use(PhysAddr start, u64 length) {
 
 namespace {
 
+bool monitor_may(abi::NubOp op) {
+  using enum abi::NubOp;
+  return machine.info->monitor_tables != 0 && (op == map || op == unmap || op == protect || op == copy);
+}
+
 // What the monitor does of the calls where it is faster than the nub (kMonitorTables). Gives how many.
 u32 let_monitor_work(u32 count) {
-  abi::NubOp op = machine.shared->calls[0].op;
-  if (machine.info->monitor_tables == 0 || (op != abi::NubOp::map && op != abi::NubOp::unmap && op != abi::NubOp::protect && op != abi::NubOp::copy)) return 0;
+  if (!monitor_may(machine.shared->calls[0].op)) return 0;
   __atomic_thread_fence(__ATOMIC_SEQ_CST);
   store_register(abi::kMonitorTables, count);
   u64 done = __atomic_load_n(&machine.shared->calls_done, __ATOMIC_ACQUIRE);
   return done < count ? static_cast<u32>(done) : count;
 }
 
+// In the kernel's direct map; the image has one of its own.
 u8* direct(u64 physical) {
   const abi::BootInfo& info = *machine.info;
   const u64 in_image = physical - info.image_physical;
