@@ -37,7 +37,8 @@
 #define HUSK_VCPU_UPCALL_FRAME_END 0x70  // a multiple of 16: the CPU pushes from here (Intel SDM 3A §6.14.2)
 #define HUSK_VCPU_CPUID_ENTRY 0x78       // as SYSCALL_ENTRY, for CPUID
 #define HUSK_VCPU_SCRATCH 0x80           // 0x80..0x100: free for the kernel's entry code
-#define HUSK_VCPU_BYTE_CALL_ENTRY 0x110  // as SYSCALL_ENTRY, where the trampoline itself loads a number below 256
+#define HUSK_VCPU_CALLED 0x110           // for rewritten programs, see kAnsweredCalls
+#define HUSK_VCPU_ANSWERS 0x118
 #define HUSK_VCPU_CALLS 0x400
 #define HUSK_VCPU_CALLS_MAX 76
 #define HUSK_NUB_APPLY 0x7fffffff
@@ -107,6 +108,11 @@ static_assert(sizeof(NubCall) == 40);
 
 constexpr u64 kNubCallsMax = HUSK_VCPU_CALLS_MAX;
 
+// System calls without arguments whose result rarely changes: getpid, getppid, getuid, geteuid, getgid, getegid. Trampolines answer them from
+// VcpuShared::answers, which holds each one's result plus 1, or 0: then the kernel is asked.
+constexpr u16 kAnsweredCalls[] = {39, 110, 102, 107, 104, 108};
+constexpr u64 kAnsweredCallCount = sizeof(kAnsweredCalls) / sizeof(kAnsweredCalls[0]);
+
 // One page per vCPU, writable by ring 3 at gs base; the nub reaches it by an alias of its own and trusts nothing in it.
 struct VcpuShared {
   u64 syscall_entry;       // kernel's entry for rewritten system calls
@@ -129,9 +135,10 @@ struct VcpuShared {
   u64 cpuid_entry;   // kernel's entry for rewritten CPUID instructions
   u64 scratch[16];
   u64 calls_done;
-  u64 calls_prepared;   // set by the monitor: HUSK_NUB_APPLY completes what it did
-  u64 byte_call_entry;  // kernel's entry for rewritten system calls whose number is known to be below 256
-  u8 reserved2[HUSK_VCPU_CALLS - 0x118];
+  u64 calls_prepared;  // set by the monitor: HUSK_NUB_APPLY completes what it did
+  u64 called;          // system calls that came by a call; trampolines count the ones that they answer
+  u64 answers[kAnsweredCallCount];
+  u8 reserved2[HUSK_VCPU_CALLS - HUSK_VCPU_ANSWERS - 8 * kAnsweredCallCount];
   NubCall calls[HUSK_VCPU_CALLS_MAX];
 };
 static_assert(sizeof(VcpuShared) <= kPageSize);
@@ -152,7 +159,8 @@ static_assert(__builtin_offsetof(VcpuShared, nub_traps) == HUSK_VCPU_NUB_TRAPS);
 static_assert(__builtin_offsetof(VcpuShared, nub_syscalls) == HUSK_VCPU_NUB_SYSCALLS);
 static_assert(__builtin_offsetof(VcpuShared, cpuid_entry) == HUSK_VCPU_CPUID_ENTRY);
 static_assert(__builtin_offsetof(VcpuShared, scratch) == HUSK_VCPU_SCRATCH);
-static_assert(__builtin_offsetof(VcpuShared, byte_call_entry) == HUSK_VCPU_BYTE_CALL_ENTRY);
+static_assert(__builtin_offsetof(VcpuShared, called) == HUSK_VCPU_CALLED);
+static_assert(__builtin_offsetof(VcpuShared, answers) == HUSK_VCPU_ANSWERS);
 static_assert(__builtin_offsetof(VcpuShared, calls) == HUSK_VCPU_CALLS);
 
 }  // namespace husk::abi

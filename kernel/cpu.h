@@ -8,13 +8,9 @@
 #define HUSK_CPU_USER_RSP 0x80      // entry code parks the program's rsp here for two instructions
 #define HUSK_CPU_KERNEL_STACK 0x88  // top of the current thread's kernel stack = end of its TrapFrame
 #define HUSK_CPU_SELF 0x90          // Cpu*
-#define HUSK_CPU_CALLED 0x98        // system calls that came by a call
 #define HUSK_CPU_TRAPPED 0xa0       // system calls that came by a trap
 #define HUSK_CPU_DISPATCH 0xa8      // table of system-call functions (tracing replaces it)
 #define HUSK_CPU_STACK_LIMIT 0xb0   // a trap in the kernel below this address of the stack is an overflow
-
-#define HUSK_CPU_WORD_CALLS 0xb8  // table of the calls that are answered with a word: see sched/traps.h
-#define HUSK_CPU_WORDS 0xc0       // those words, to 0x100
 
 // Work::kWorkFullReturn for entry code, which finds kernel_work[0] here.
 #define HUSK_WORK_FULL_RETURN 8

@@ -13,6 +13,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <map>
+
+#include "abi/nub_abi.h"
 #include "image/rewrite/rewrite.h"
 
 namespace husk::image {
@@ -20,13 +23,8 @@ namespace {
 
 asm(R"(
   .pushsection .text
-  .globl husk_test_byte_handler, husk_test_handler, husk_test_handler_end, husk_test_cpuid, husk_test_cpuid_end
-husk_test_byte_handler:
-  cmp $255, %rax
-  jbe 3f
-  ud2
+  .globl husk_test_handler, husk_test_handler_end, husk_test_cpuid, husk_test_cpuid_end
 husk_test_handler:
-3:
   incq %gs:16
   cmp $15, %eax
   je 2f
@@ -60,7 +58,7 @@ husk_test_cpuid:
 husk_test_cpuid_end:
   .popsection
 )");
-extern "C" const char husk_test_byte_handler[], husk_test_handler[], husk_test_handler_end[], husk_test_cpuid[], husk_test_cpuid_end[];
+extern "C" const char husk_test_handler[], husk_test_handler_end[], husk_test_cpuid[], husk_test_cpuid_end[];
 
 void step_one(pid_t child) {
   int status = 0;
@@ -77,8 +75,10 @@ void poke(pid_t child, u64 address, const void* data, size_t size) {
   }
 }
 
+using Answers = std::map<u64, u64>;  // abi::kAnsweredCalls' index → result
+
 // The child stands at its first instruction after exec: make it map the page, fill the page, set gs base.
-void give_handler(pid_t child, u64* page_out) {
+void give_handler(pid_t child, const Answers& answers) {
   user_regs_struct saved = {}, registers = {};
   ASSERT_EQ(ptrace(PTRACE_GETREGS, child, 0, &saved), 0);
   errno = 0;
@@ -102,16 +102,17 @@ void give_handler(pid_t child, u64* page_out) {
   u64 page = registers.rax;
   ASSERT_LT(page, u64{1} << 47);
   poke(child, saved.rip, &original, 8);
-  u64 byte_handler = page + 512, cpuid = page + 1024;
-  u64 handler = byte_handler + static_cast<u64>(husk_test_handler - husk_test_byte_handler);
+  u64 handler = page + 512, cpuid = page + 1024;
   poke(child, page, &handler, 8);
   poke(child, page + 0x78, &cpuid, 8);
-  poke(child, page + 0x110, &byte_handler, 8);
   poke(child, cpuid, husk_test_cpuid, static_cast<size_t>(husk_test_cpuid_end - husk_test_cpuid));
-  poke(child, byte_handler, husk_test_byte_handler, static_cast<size_t>(husk_test_handler_end - husk_test_byte_handler));
+  poke(child, handler, husk_test_handler, static_cast<size_t>(husk_test_handler_end - husk_test_handler));
+  for (auto [index, result] : answers) {
+    u64 answer = result + 1;
+    poke(child, page + HUSK_VCPU_ANSWERS + index * sizeof(u64), &answer, sizeof(answer));
+  }
   saved.gs_base = page;
   ASSERT_EQ(ptrace(PTRACE_SETREGS, child, 0, &saved), 0);
-  *page_out = page;
 }
 
 struct Outcome {
@@ -120,7 +121,7 @@ struct Outcome {
 };
 
 // Runs a command; with_handler: its first process gets the page. `environment_` as main's.
-Outcome run(const std::vector<std::string>& command, bool with_handler, std::vector<std::string> environment = {}) {
+Outcome run(const std::vector<std::string>& command, bool with_handler, std::vector<std::string> environment = {}, const Answers& answers = {}) {
   int ends[2];
   if (pipe(ends) != 0) return {};
   std::vector<char*> arguments, variables;
@@ -140,10 +141,9 @@ Outcome run(const std::vector<std::string>& command, bool with_handler, std::vec
   close(ends[1]);
   Outcome outcome;
   if (with_handler) {
-    u64 page = 0;
     waitpid(child, &outcome.status, 0);
     if (!WIFSTOPPED(outcome.status)) return outcome;
-    give_handler(child, &page);
+    give_handler(child, answers);
     ptrace(PTRACE_DETACH, child, 0, 0);
   }
   char buffer[4096];
@@ -274,6 +274,17 @@ TEST_F(NativeTest, dynamic_program_with_rewritten_libraries) {
   rewritten("/usr/lib/x86_64-linux-gnu/libstdc++.so.6");
   expect_same({original}, {loader, "--library-path", changed_.path(), rewritten(original)});
   EXPECT_GT(sites_, 400u);
+}
+
+TEST_F(NativeTest, known_answers_are_taken_and_others_asked_for) {
+  std::string original = compile("ids", R"(
+#include <cstdio>
+#include <unistd.h>
+int main() { printf("%u %u %u %u %d\n", getuid(), geteuid(), getgid(), getegid(), getpid() > 0); }
+)",
+                                 "-static");
+  Outcome outcome = run({rewritten(original)}, true, {}, {{2, 1234}, {5, ~u32{0}}});
+  EXPECT_EQ(outcome.output, "1234 " + std::to_string(geteuid()) + " " + std::to_string(getgid()) + " 4294967295 1\n");
 }
 
 TEST_F(NativeTest, busybox_applets) {

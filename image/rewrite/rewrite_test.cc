@@ -30,11 +30,11 @@ struct Rewritten {
     EXPECT_EQ(jump[0], 0xe9);
     return kTestCodeAddress + offset + 5 + static_cast<u64>(i64{*read_at<int32_t>(jump, 1)});
   }
-  // The return address that the trampoline loads; `lea` is its offset in the trampoline. `slot`: what it jumps through.
-  u64 return_address(u64 trampoline, u64 lea, u32 slot = 0) const {
+  // The return address that the trampoline loads; `lea` is its offset in the trampoline.
+  u64 return_address(u64 trampoline, u64 lea) const {
     Code bytes = at(trampoline + lea, 15);
     EXPECT_EQ(Code(bytes.begin(), bytes.begin() + 3), (Code{0x48, 0x8d, 0x0d}));
-    EXPECT_EQ(Code(bytes.begin() + 7, bytes.end()), (Code{0x65, 0xff, 0x24, 0x25, static_cast<u8>(slot), static_cast<u8>(slot >> 8), 0, 0}));
+    EXPECT_EQ(Code(bytes.begin() + 7, bytes.end()), (Code{0x65, 0xff, 0x24, 0x25, 0, 0, 0, 0}));
     return trampoline + lea + 7 + static_cast<u64>(i64{*read_at<int32_t>(bytes, 3)});
   }
   std::string reason() const { return result.report.left.empty() ? "" : result.report.left[0].reason; }
@@ -44,26 +44,53 @@ struct Rewritten {
   std::optional<ElfView> view;
 };
 
-const Code kMovSyscallRet = {0xb8, 39, 0, 0, 0, 0x0f, 0x05, 0xc3};
+const Code kMovSyscallRet = {0xb8, 1, 0, 0, 0, 0x0f, 0x05, 0xc3};
 
 TEST(Rewrite, mov_before_site_keeps_the_site_and_its_return_address) {
   Rewritten r({kMovSyscallRet, {}, {}});
   ASSERT_EQ(r.result.report.rewritten, std::vector<u64>{kTestCodeAddress + 5});
   u64 trampoline = r.jump_target(0);
   EXPECT_EQ(r.code(5, 3), (Code{0x0f, 0x05, 0xc3}));
-  EXPECT_EQ(r.at(trampoline, 5), (Code{0xb8, 39, 0, 0, 0}));
-  EXPECT_EQ(r.return_address(trampoline, 5, 0x110), kTestCodeAddress + 7);
+  EXPECT_EQ(r.at(trampoline, 5), (Code{0xb8, 1, 0, 0, 0}));
+  EXPECT_EQ(r.return_address(trampoline, 5), kTestCodeAddress + 7);
 }
 
-TEST(Rewrite, only_a_byte_loaded_by_the_trampoline_itself_takes_the_entry_for_bytes) {
-  Rewritten above({{0xb8, 0, 1, 0, 0, 0x0f, 0x05, 0xc3}, {}, {}});
-  EXPECT_EQ(above.return_address(above.jump_target(0), 5), kTestCodeAddress + 7);
-  Rewritten largest({{0xb8, 255, 0, 0, 0, 0x0f, 0x05, 0xc3}, {}, {}});
-  EXPECT_EQ(largest.return_address(largest.jump_target(0), 5, 0x110), kTestCodeAddress + 7);
-  Rewritten other_register({{0xbf, 39, 0, 0, 0, 0x0f, 0x05, 0xc3}, {}, {}});  // mov $39, %edi
-  EXPECT_EQ(other_register.return_address(other_register.jump_target(0), 5), kTestCodeAddress + 7);
-  // jmp +5 (to the syscall); mov $39, %eax; syscall; test; js; ret: whoever jumps comes with any number
-  Rewritten jumped({{0xeb, 0x05, 0xb8, 39, 0, 0, 0, 0x0f, 0x05, 0x48, 0x85, 0xc0, 0xc3}, {}, {}});
+// The answer's offset in the kernel's page that the trampoline looks at first, after `mov`; 0: it does not.
+u32 answer_slot(const Rewritten& r, u64 trampoline, u64 mov) {
+  Code load = r.at(trampoline + mov, 9);
+  return Code(load.begin(), load.begin() + 5) == Code{0x65, 0x48, 0x8b, 0x0c, 0x25} ? *read_at<u32>(load, 5) : 0;
+}
+
+TEST(Rewrite, a_call_whose_answer_is_known_asks_only_if_it_is_not) {
+  Rewritten r({{0xb8, 110, 0, 0, 0, 0x0f, 0x05, 0xc3}, {}, {}});  // getppid
+  u64 trampoline = r.jump_target(0), at = trampoline + 5;
+  EXPECT_EQ(answer_slot(r, trampoline, 5), 0x120u);
+  Code jump = r.at(at + 9, 2);
+  EXPECT_EQ(jump[0], 0xe3);  // jrcxz
+  EXPECT_EQ(r.return_address(at + 11 + jump[1], 0), kTestCodeAddress + 7);
+  EXPECT_EQ(r.at(at + 11, 4), (Code{0x48, 0x8d, 0x41, 0xff}));
+  // count, return address, and back by a direct jump
+  EXPECT_EQ(r.at(at + 15, 22), (Code{0x65, 0x48, 0x8b, 0x0c, 0x25, 0x10, 1, 0, 0, 0x48, 0x8d, 0x49, 1, 0x65, 0x48, 0x89, 0x0c, 0x25, 0x10, 1, 0, 0}));
+  Code end = r.at(at + 37, 12);
+  EXPECT_EQ(Code(end.begin(), end.begin() + 3), (Code{0x48, 0x8d, 0x0d}));
+  EXPECT_EQ(at + 44 + static_cast<u64>(i64{*read_at<int32_t>(end, 3)}), kTestCodeAddress + 7);
+  EXPECT_EQ(end[7], 0xe9);
+  EXPECT_EQ(at + 49 + static_cast<u64>(i64{*read_at<int32_t>(end, 8)}), kTestCodeAddress + 7);
+}
+
+TEST(Rewrite, only_a_number_that_the_trampoline_loads_itself_has_an_answer) {
+  for (u8 number : {39, 110, 102, 107, 104, 108}) {
+    Rewritten known({{0xb8, number, 0, 0, 0, 0x0f, 0x05, 0xc3}, {}, {}});
+    EXPECT_NE(answer_slot(known, known.jump_target(0), 5), 0u) << int{number};
+  }
+  Rewritten other({{0xb8, 1, 0, 0, 0, 0x0f, 0x05, 0xc3}, {}, {}});  // write
+  EXPECT_EQ(other.return_address(other.jump_target(0), 5), kTestCodeAddress + 7);
+  Rewritten above({{0xb8, 110, 1, 0, 0, 0x0f, 0x05, 0xc3}, {}, {}});
+  EXPECT_EQ(answer_slot(above, above.jump_target(0), 5), 0u);
+  Rewritten other_register({{0xbf, 110, 0, 0, 0, 0x0f, 0x05, 0xc3}, {}, {}});  // mov $110, %edi
+  EXPECT_EQ(answer_slot(other_register, other_register.jump_target(0), 5), 0u);
+  // jmp +5 (to the syscall); mov $110, %eax; syscall; test; ret: whoever jumps comes with any number
+  Rewritten jumped({{0xeb, 0x05, 0xb8, 110, 0, 0, 0, 0x0f, 0x05, 0x48, 0x85, 0xc0, 0xc3}, {}, {}});
   u64 trampoline = jumped.jump_target(7);
   EXPECT_EQ(jumped.at(jumped.return_address(trampoline, 0) - 2, 2), (Code{0x0f, 0x05}));
 }

@@ -80,15 +80,15 @@ void displace(const ElfView& elf, const Instruction& instruction, Emitter& out) 
   out.raw(code.subspan(at + 4));
 }
 
-// The slot of the kernel's page that the trampoline jumps through.
-u32 entry_slot(const ElfView& elf, const DecodedFunction& function, const Window& window) {
-  const Instruction& site = function.instructions[window.site];
-  if (site.mnemonic_class == kCpuid) return HUSK_VCPU_CPUID_ENTRY;
-  if (window.first == window.site) return HUSK_VCPU_SYSCALL_ENTRY;
+// The offset in the kernel's page of the answer to the call, if the trampoline itself loads a number that has one: else 0.
+u32 answer_of(const ElfView& elf, const DecodedFunction& function, const Window& window) {
+  if (function.instructions[window.site].mnemonic_class != kSyscall || window.first == window.site) return 0;
   const Instruction& before = function.instructions[window.site - 1];
   Bytes code = *elf.at_address(before.address, before.length);
-  const bool loads_byte = code.size() == 5 && code[0] == 0xb8 && code[2] == 0 && code[3] == 0 && code[4] == 0;  // mov $byte, %eax
-  return loads_byte ? HUSK_VCPU_BYTE_CALL_ENTRY : HUSK_VCPU_SYSCALL_ENTRY;
+  if (code.size() != 5 || code[0] != 0xb8) return 0;  // mov $number, %eax
+  const auto* found = std::find(std::begin(abi::kAnsweredCalls), std::end(abi::kAnsweredCalls), *read_at<u32>(code, 1));
+  if (found == std::end(abi::kAnsweredCalls)) return 0;
+  return HUSK_VCPU_ANSWERS + static_cast<u32>(found - std::begin(abi::kAnsweredCalls)) * 8;
 }
 
 }  // namespace
@@ -139,15 +139,35 @@ std::vector<u8> make_trampoline(const ElfView& elf, const DecodedFunction& funct
   Emitter out(at);
   for (size_t i = window.first; i < window.site; ++i) displace(elf, code[i], out);
   const bool is_cpuid = site.mnemonic_class == kCpuid;
-  out.bytes({0x48, 0x8d, static_cast<u8>(is_cpuid ? 0x15 : 0x0d)});  // lea return(%rip), %rdx or %rcx
-  size_t return_field = out.size();
-  out.distance(site.end());
-  const u32 slot = entry_slot(elf, function, window);
-  out.bytes({0x65, 0xff, 0x24, 0x25, static_cast<u8>(slot), static_cast<u8>(slot >> 8), 0, 0});  // jmp *%gs:slot
+  std::vector<size_t> return_fields;
+  auto load_return = [&] {  // lea return(%rip), %rdx or %rcx
+    out.bytes({0x48, 0x8d, static_cast<u8>(is_cpuid ? 0x15 : 0x0d)});
+    return_fields.push_back(out.size());
+    out.distance(site.end());
+  };
+  auto gs_operand = [&](std::initializer_list<u8> instruction, u32 offset) {
+    out.bytes({0x65});
+    out.bytes(instruction);
+    out.bytes({static_cast<u8>(offset), static_cast<u8>(offset >> 8), 0, 0});
+  };
+  if (u32 answer = answer_of(elf, function, window)) {
+    gs_operand({0x48, 0x8b, 0x0c, 0x25}, answer);            // mov %gs:answer, %rcx
+    out.bytes({0xe3, 4 + 9 + 4 + 9 + 7 + 5});                // jrcxz to where the kernel is asked
+    out.bytes({0x48, 0x8d, 0x41, 0xff});                     // lea -1(%rcx), %rax
+    gs_operand({0x48, 0x8b, 0x0c, 0x25}, HUSK_VCPU_CALLED);  // mov %gs:called, %rcx
+    out.bytes({0x48, 0x8d, 0x49, 0x01});                     // lea 1(%rcx), %rcx
+    gs_operand({0x48, 0x89, 0x0c, 0x25}, HUSK_VCPU_CALLED);  // mov %rcx, %gs:called
+    load_return();
+    out.bytes({0xe9});  // jmp return
+    return_fields.push_back(out.size());
+    out.distance(site.end());
+  }
+  load_return();
+  gs_operand({0xff, 0x24, 0x25}, is_cpuid ? HUSK_VCPU_CPUID_ENTRY : HUSK_VCPU_SYSCALL_ENTRY);  // jmp *%gs:entry
   if (window.site_stays(site.address)) return out.ok() ? out.code() : std::vector<u8>{};
 
   if (!is_cpuid) out.bytes({0x0f, 0x05});  // for restarts at return - 2
-  out.patch_distance(return_field, out.here());
+  for (size_t field : return_fields) out.patch_distance(field, out.here());
   for (size_t i = window.site + 1; i < window.last; ++i) displace(elf, code[i], out);
   out.jump(window.end);
   return out.ok() ? out.code() : std::vector<u8>{};

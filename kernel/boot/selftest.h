@@ -16,4 +16,3 @@
 #define CALL_REPORT 6
 #define CALL_COPY 7
 #define CALL_FAIL 8
-#define CALL_WORD 9  // answered with a word

@@ -14,8 +14,7 @@
 #include "platform/platform.h"
 
 extern "C" husk::u64 husk_user_copy(void* to, const void* from, husk::u64 size);  // kernel/mem/user_access.S: bytes left, faults do not end it
-extern "C" const char program_start[], program_contract[], program_spin[], program_set[], program_time[], program_vector[], program_faults[],
-    program_words[];
+extern "C" const char program_start[], program_contract[], program_spin[], program_set[], program_time[], program_vector[], program_faults[];
 
 namespace husk {
 namespace {
@@ -88,12 +87,6 @@ i64 copy(u64 address, u64, u64, u64, u64, u64) {
   auto result = mem::copy_from_user(&value, address, sizeof(value));
   return result.ok() ? 0 : -result.error().code();
 }
-constexpr i64 kWord = 77;
-constinit u64 words_by_trap = 0;
-i64 word(u64, u64, u64, u64, u64, u64) {
-  ++words_by_trap;
-  return kWord;
-}
 i64 failed(u64, u64, u64, u64, u64, u64) { fail(__LINE__); }
 
 struct Table {
@@ -108,17 +101,9 @@ struct Table {
     call[CALL_REPORT] = report;
     call[CALL_COPY] = copy;
     call[CALL_FAIL] = failed;
-    call[CALL_WORD] = word;
   }
 };
 constexpr Table table;
-
-constexpr sched::WordCalls make_word_calls() {
-  sched::WordCalls calls = {};
-  calls.word_of[CALL_WORD] = 1;
-  return calls;
-}
-constinit const sched::WordCalls word_calls = make_word_calls();
 
 // --- traps -----------------------------------------------------------------------------------------------------
 void map_memory(VirtAddr at, u64 size) {
@@ -211,20 +196,6 @@ void test_vector_state() {
   wait_for_all();
 }
 
-// Two threads that do little else, pre-empted for each other: whoever is caught within a call does it again by a trap.
-void test_word_calls() {
-  constexpr u64 kRounds = 20'000'000;
-  sched::set_word_calls(word_calls);
-  sched::set_call_word(0, kWord);
-  Start starts[2];
-  for (u64 i = 0; i < 2; ++i) {
-    starts[i] = {program_words, kRounds, 0, stack_of(i)};
-    launch(starts[i]);
-  }
-  wait_for_all();
-  CHECK(words_by_trap < kRounds / 1000);
-}
-
 void test_faults() {
   Start start{program_faults, kLazy, kBad, stack_of(0)};
   launch(start);
@@ -291,7 +262,6 @@ void run_tests(void*) {
   test_vector_state();
   test_preemption();
   test_contract(kFlagsAll, false, 300'000);  // with the host's interrupts
-  test_word_calls();
   measure();
   say("PASS\r\n");
   platform::power_off(0);

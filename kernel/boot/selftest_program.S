@@ -11,7 +11,7 @@
 
         .section .text.program, "ax", @progbits
         .balign 4096
-        .globl program_start, program_contract, program_spin, program_set, program_time, program_vector, program_faults, program_words
+        .globl program_start, program_contract, program_spin, program_set, program_time, program_vector, program_faults
 program_start:
 
 // rdi = Area: a call with known registers and flags, all of them looked at afterwards. The area's address is in the red zone.
@@ -138,30 +138,5 @@ program_faults:
         jne 2b
         CALL CALL_EXIT
 
-// rdi = how often: calls that the entry answers by itself; registers, flags and the red zone stay.
-program_words:
-        mov %rdi, %rbx
-        mov %rsp, %rbp
-        movabs $0x2222222222222222, %rdx
-        mov %rdx, -8(%rsp)
-1:      mov $CALL_WORD, %eax
-        stc
-        lea 2f(%rip), %rcx
-        jmp *%gs:0
-        syscall
-2:      jnc 3f
-        cmp $77, %rax
-        jne 3f
-        cmp %rsp, %rbp
-        jne 3f
-        cmp %rdx, -8(%rsp)
-        jne 3f
-        lea 2b(%rip), %rax
-        cmp %rax, %rcx
-        jne 3f
-        dec %rbx
-        jnz 1b
-        CALL CALL_EXIT
-3:      CALL CALL_FAIL
         .balign 4096
         .section .note.GNU-stack, "", @progbits

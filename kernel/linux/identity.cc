@@ -37,21 +37,16 @@ void set_if(u32& to, u32 id) {
   if (id != kKeep) to = id;
 }
 
-// What the entry answers by itself (sched::WordCalls), in the order of their words.
-constexpr u8 kWordCallNumbers[] = {SYS_getpid, SYS_getppid, SYS_getuid, SYS_geteuid, SYS_getgid, SYS_getegid};
-static_assert(sizeof(kWordCallNumbers) <= sched::kCallWords);
-
-constexpr sched::WordCalls make_word_calls() {
-  sched::WordCalls calls = {};
-  for (u8 i = 0; i < sizeof(kWordCallNumbers); ++i) calls.word_of[kWordCallNumbers[i]] = i + 1;
-  return calls;
-}
-constinit const sched::WordCalls word_calls = make_word_calls();
+// What programs know without asking (abi::kAnsweredCalls): not while tracing.
+constexpr u16 kAnswered[] = {SYS_getpid, SYS_getppid, SYS_getuid, SYS_geteuid, SYS_getgid, SYS_getegid};
+static_assert(std::equal(std::begin(kAnswered), std::end(kAnswered), std::begin(abi::kAnsweredCalls), std::end(abi::kAnsweredCalls)));
+constinit bool ids_are_known = false;
 
 i64 ids_changed() {
+  if (!ids_are_known) return 0;
   const Process& process = current_process();
-  u32 words[] = {static_cast<u32>(process.pid), static_cast<u32>(process.parent_pid), self().uid, self().euid, self().gid, self().egid};
-  for (u32 i = 0; i < sizeof(kWordCallNumbers); ++i) sched::set_call_word(i, words[i]);
+  u32 results[] = {static_cast<u32>(process.pid), static_cast<u32>(process.parent_pid), self().uid, self().euid, self().gid, self().egid};
+  for (u32 i = 0; i < std::size(results); ++i) sched::set_answer(i, results[i]);
   return 0;
 }
 
@@ -73,8 +68,8 @@ Result<i64> write_three(u64 a, u64 b, u64 c, u32 x, u32 y, u32 z) {
 // --- ids ------------------------------------------------------------------------------------------------------------------
 
 void answer_ids_at_once() {
+  ids_are_known = true;
   ids_changed();
-  sched::set_word_calls(word_calls);
 }
 
 // Reached by trapped calls and under --trace only, as those that follow.

@@ -37,8 +37,8 @@ struct Counters {
 };
 
 Counters syscall_counters() {
-  const u64* scratch = this_cpu().shared->scratch;
-  return {scratch[(HUSK_CPU_CALLED - HUSK_VCPU_SCRATCH) / 8], scratch[(HUSK_CPU_TRAPPED - HUSK_VCPU_SCRATCH) / 8]};
+  const abi::VcpuShared& shared = *this_cpu().shared;
+  return {shared.called, shared.scratch[(HUSK_CPU_TRAPPED - HUSK_VCPU_SCRATCH) / 8]};
 }
 
 template <typename T>

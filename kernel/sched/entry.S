@@ -1,12 +1,11 @@
 // The way into the kernel and back. See nub_abi.h (upcalls, work bytes), cpu.h (frame, words at %gs), traps.h.
 //
-// System calls arrive at kernel_syscall_entry by `jmp *%gs:0` with rcx = return address (kernel_byte_call_entry by `jmp *%gs:0x110`), or, if they trapped, at
+// System calls arrive at kernel_syscall_entry by `jmp *%gs:0` with rcx = return address, or, if they trapped, at
 // kernel_trapped_syscall_entry as the instruction left things. The program's stack is not touched. A fast return
 // loads rdi rsi rdx r10 r8 r9 rcx r11 and the flags; the rest is what C++ keeps for its caller (System V ABI, AMD64).
 //
 // SAFETY, interrupts. `interrupts_enabled` (VIF) is 1 only outside the kernel, at the first instruction of the entries and in
 // the return path. An upcall that finds itself
-//   * among the calls that are answered with a word: begins the call again as a trap, or ends it;
 //   * at the first instruction of an entry: remembers the event and lets the system call go on;
 //   * in the return path, [kernel_exit_begin, kernel_exit_end): drops what was loaded so far and goes through
 //     kernel_exit_slow: the frame is whole and rsp points at it until the last instruction but one;
@@ -89,36 +88,10 @@
         jmp kernel_exit_fast
 .endm
 
-// First the calls whose result is a word at %gs (traps.h): as the program, with interrupts on, without flags, stack or any
-// register but rax, rcx, r11. An upcall in [kernel_syscall_entry, word_call_end) goes back to the program: see in_word_call.
         .balign 64
         .globl kernel_syscall_entry
         .type kernel_syscall_entry, @function
 kernel_syscall_entry:
-        mov %rcx, %r11                  // the instruction, too, would have destroyed it
-        movzbl %al, %ecx
-        not %rcx
-        lea 1(%rax, %rcx), %rcx         // rax - al
-        jrcxz 2f
-1:      mov %r11, %rcx
-        jmp full_syscall_entry
-        .globl kernel_byte_call_entry
-kernel_byte_call_entry:                 // rax is below 256
-        mov %rcx, %r11
-2:      mov %gs:HUSK_CPU_WORD_CALLS, %rcx
-        movzbl (%rcx, %rax), %ecx
-        jrcxz 1b
-        mov %gs:(HUSK_CPU_WORDS - 8)(, %rcx, 8), %rax
-word_call_done:
-        mov %gs:HUSK_CPU_CALLED, %rcx
-        lea 1(%rcx), %rcx
-        mov %rcx, %gs:HUSK_CPU_CALLED
-        mov %r11, %rcx
-        jmp *%rcx
-word_call_end:
-
-        .balign 64
-full_syscall_entry:
         movq $0, %gs:HUSK_VCPU_INTERRUPTS_ENABLED
         mov %rsp, %r11
         mov %gs:HUSK_CPU_KERNEL_STACK, %rsp
@@ -127,7 +100,7 @@ full_syscall_entry:
         pushfq                          // lands in the frame's rflags
         mov (%rsp), %r11
         lea -HUSK_FRAME_RFLAGS(%rsp), %rsp
-        incq %gs:HUSK_CPU_CALLED
+        incq %gs:HUSK_VCPU_CALLED
         SERVE_SYSCALL
         .size kernel_syscall_entry, . - kernel_syscall_entry
 
@@ -278,12 +251,7 @@ kernel_upcall_entry:
         lea -HUSK_FRAME_SIZE(%rcx), %rcx
         TAKE_UPCALL
         jmp from_program
-1:      lea kernel_syscall_entry(%rip), %rcx
-        sub %rcx, %rax
-        cmp $(word_call_end - kernel_syscall_entry), %rax
-        jb in_word_call
-        add %rcx, %rax
-        lea kernel_exit_jump(%rip), %rcx
+1:      lea kernel_exit_jump(%rip), %rcx
         cmp %rcx, %rax
         je at_exit_jump
         lea kernel_exit_begin(%rip), %rcx
@@ -315,28 +283,6 @@ from_program:
         mov %rsp, %rdi
         call husk_upcall_from_program
         jmp kernel_exit_slow
-
-// Nothing has happened yet, and the system call is begun again by its instruction, which is before the return address; or it is done.
-in_word_call:
-        mov %gs:HUSK_CPU_KERNEL_STACK, %rcx
-        lea -HUSK_FRAME_SIZE(%rcx), %rcx
-        TAKE_UPCALL
-        mov HUSK_FRAME_RIP(%rsp), %rax
-        mov HUSK_FRAME_R11(%rsp), %rdx
-        lea word_call_done(%rip), %rcx
-        cmp %rcx, %rax
-        jae 2f
-        lea kernel_syscall_entry(%rip), %rcx
-        cmp %rcx, %rax
-        je 3f
-        lea kernel_byte_call_entry(%rip), %rcx
-        cmp %rcx, %rax
-        jne 1f
-3:      mov HUSK_FRAME_RCX(%rsp), %rdx
-1:      sub $2, %rdx
-2:      mov %rdx, HUSK_FRAME_RIP(%rsp)
-        mov %rdx, HUSK_FRAME_RCX(%rsp)
-        jmp from_program
 
 // An event: remembered. An exception: IRETQ did not like the frame that the program made (a signal frame): the program's fault.
 in_exit:

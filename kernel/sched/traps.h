@@ -30,14 +30,8 @@ using SyscallFunction = i64 (*)(u64, u64, u64, u64, u64, u64);
 // kSyscallSlots entries, none null. Numbers beyond give ENOSYS without a call. May be changed at any time (tracing).
 void set_syscall_table(const SyscallFunction* table);
 
-// System calls below kWordCallSlots whose result is a word that rarely changes (getpid, getuid): the entry answers them by
-// itself, in a nanosecond. `word_of[number]`: 1 + the word's index, or 0. Must live for ever; set_syscall_table() comes first.
-constexpr u32 kWordCallSlots = 256, kCallWords = 8;
-struct WordCalls {
-  u8 word_of[kWordCallSlots];
-};
-void set_word_calls(const WordCalls& calls);
-void set_call_word(u32 index, u64 value);
+// From now on rewritten programs know the result of abi::kAnsweredCalls[index] without asking.
+void set_answer(u32 index, u64 result);
 
 // For system calls that changed the frame (rt_sigreturn, execve): the return takes every register from it. Only rax is the
 // call's result as ever: rt_sigreturn gives frame.rax. They set frame.orig_rax to -1. `rip` must be canonical, cs and ss stay.

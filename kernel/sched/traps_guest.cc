@@ -11,7 +11,6 @@
 extern "C" {
 [[noreturn]] void husk_enter_program(husk::TrapFrame* frame);
 void kernel_syscall_entry();
-void kernel_byte_call_entry();
 void kernel_cpuid_entry();
 }
 
@@ -23,7 +22,6 @@ constexpr u64 kPageFaultVector = 14;
 constexpr u64 kFaultWrite = 2, kFaultFetch = 16;
 
 constinit TrapHooks hooks{};
-constinit const WordCalls no_word_calls{};
 
 u64& scratch_word(u64 offset) { return this_cpu().shared->scratch[(offset - HUSK_VCPU_SCRATCH) / sizeof(u64)]; }
 
@@ -45,16 +43,13 @@ void set_trap_hooks(const TrapHooks& new_hooks) { hooks = new_hooks; }
 
 void set_syscall_table(const SyscallFunction* table) {
   scratch_word(HUSK_CPU_DISPATCH) = reinterpret_cast<u64>(table);
-  set_word_calls(no_word_calls);
   this_cpu().shared->syscall_entry = reinterpret_cast<u64>(&kernel_syscall_entry);
-  this_cpu().shared->byte_call_entry = reinterpret_cast<u64>(&kernel_byte_call_entry);
   this_cpu().shared->cpuid_entry = reinterpret_cast<u64>(&kernel_cpuid_entry);
 }
 
-void set_word_calls(const WordCalls& calls) { scratch_word(HUSK_CPU_WORD_CALLS) = reinterpret_cast<u64>(&calls); }
-void set_call_word(u32 index, u64 value) {
-  HUSK_ASSERT(index < kCallWords);
-  scratch_word(HUSK_CPU_WORDS + index * sizeof(u64)) = value;
+void set_answer(u32 index, u64 result) {
+  HUSK_ASSERT(index < abi::kAnsweredCallCount);
+  this_cpu().shared->answers[index] = result + 1;
 }
 
 void enter_program() { husk_enter_program(current()->frame()); }
