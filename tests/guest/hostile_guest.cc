@@ -16,7 +16,7 @@ using namespace husk::abi;
 
 namespace {
 
-constexpr u32 kSurvived = 42, kNoSuchMode = 43, kFaulted = 44;
+constexpr u32 kSurvived = 42, kNoSuchMode = 43, kFaulted = 44, kReached = 45;
 
 const BootInfo* info;
 u64 random_state;
@@ -37,7 +37,12 @@ u64 tsc() {
 }
 volatile MonitorPage& monitor_page() { return *reinterpret_cast<volatile MonitorPage*>(info->monitor_page); }
 u64 window(u32 index) { return info->windows[index].virtual_address; }
-void store32(u64 address, u64 value) { *reinterpret_cast<volatile u32*>(address) = static_cast<u32>(value); }
+// The monitor reads memory during it, and writes to it.
+void store32(u64 address, u64 value) {
+  asm volatile("" : : : "memory");
+  *reinterpret_cast<volatile u32*>(address) = static_cast<u32>(value);
+  asm volatile("" : : : "memory");
+}
 u32 load32(u64 address) { return *reinterpret_cast<volatile u32*>(address); }
 [[noreturn]] void finish(u32 status) {
   store32(window(0) + kMonitorPowerOff, status);
@@ -122,10 +127,7 @@ void monitor_register() {
   u64 offset = chance(2) ? below(kPageSize / 8) * 8 : below(6) * 8;
   if (offset == kMonitorPowerOff) offset = kMonitorTimer;
   if (offset == kMonitorPark) monitor_page().timer_deadline = tsc() + below(100000);
-  u64 value = any_value();
-  // Frames of the nub have a mode of their own, nub_by_batch.
-  if (offset == kMonitorBatchAccess) return store32(window(0) + offset, static_cast<u32>(value) < info->nub_size / kPageSize ? ~u32{0} : value);
-  access(window(0) + offset, value);
+  access(window(0) + offset, any_value());
 }
 
 void registers() {
@@ -248,7 +250,6 @@ void batches() {
       access.value = static_cast<u32>(any_value());
     }
     u64 frame = chance(4) ? any_value() : (chance(4) ? any_address() : page) / kPageSize;
-    if ((frame << kPageShift) < info->nub_size || (static_cast<u32>(frame) << kPageShift) < info->nub_size) continue;
     if (chance(4)) *reinterpret_cast<volatile u64*>(window(0) + kMonitorBatchAccess) = frame;
     else store32(window(0) + kMonitorBatchAccess, frame);
   }
@@ -272,6 +273,38 @@ void nub_by_ring() {
   asm volatile("ud2");
 }
 
+// Nor by a copy, to it or from it; nor into the image.
+void nub_by_copy() {
+  auto& shared = *reinterpret_cast<VcpuShared*>(info->vcpu_shared);
+  auto copied = [&](u64 to, u64 from, u64 length) {
+    shared.calls[0] = {NubOp::copy, 0, 0, to, from, length, 0, 0};
+    store32(window(0) + kMonitorTables, 1);
+    return shared.calls_done != 0;
+  };
+  if (!copied(arena(), arena() + kPageSize, kPageSize)) finish(kNoSuchMode);  // this is allowed, or nothing is tried
+  for (u64 at = 0; at < info->nub_size; at += kPageSize) {
+    if (copied(at, arena(), kPageSize) || copied(arena(), at, kPageSize) || copied(at + kPageSize - 8, arena(), 16)) finish(kReached);
+  }
+  if (copied(kMonitorImageAddress, arena(), 8) || copied(info->ram_size - 8, arena(), 16) || copied(arena(), info->ram_size - 8, 16))
+    finish(kReached);
+  asm volatile("ud2");
+}
+
+// Between places of the arena, or nowhere.
+void copies() {
+  auto& shared = *reinterpret_cast<VcpuShared*>(info->vcpu_shared);
+  auto inside = [](u64 address) { return address >= arena() && address < arena() + kArena / 2; };
+  for (int i = 0; i < 1000; ++i) {
+    for (NubCall& call : shared.calls) {
+      call = {NubOp::copy, 0, static_cast<u32>(random()), any_address(), any_address(), chance(4) ? any_value() : below(kArena / 2), 0, 0};
+      const bool in_ram = call.va < info->ram_size;
+      if (in_ram && (!inside(call.va) || call.length > kArena / 2)) call.va = arena();
+      if (in_ram && call.length > kArena / 2) call.length = kArena / 2;
+    }
+    store32(window(0) + kMonitorTables, any_value());
+  }
+}
+
 void maps() {
   auto& shared = *reinterpret_cast<VcpuShared*>(info->vcpu_shared);
   for (int i = 0; i < 1000; ++i) {
@@ -287,6 +320,7 @@ void maps() {
               0};
       if (chance(3)) call.va = info->kernel_area_start + below(4096) * kPageSize;
       if (chance(10)) call.op = static_cast<NubOp>(below(20));
+      if (call.op == NubOp::copy) call.op = NubOp::none;  // copies have a mode of their own
     }
     store32(window(0) + kMonitorTables, any_value());
   }
@@ -326,6 +360,8 @@ void attack(std::string_view text) {
                          {"maps", maps},
                          {"nub_by_batch", nub_by_batch},
                          {"nub_by_ring", nub_by_ring},
+                         {"nub_by_copy", nub_by_copy},
+                         {"copies", copies},
                          {"normal", normal}};
   for (const Mode& mode : kModes) {
     if (!take_word(text, mode.name)) continue;
