@@ -68,5 +68,12 @@ int main(void) {
   int threads = 0;
   while (fgets(line, sizeof line, status)) sscanf(line, "Threads: %d", &threads);
   printf("%d\n", threads);
+  // Last, the user may do nothing more on Linux. By the library's functions and by number: husk answers them in different places.
+  errno = 0;
+  result = setresgid(5, 6, 7);
+  printf("%d %d: %d %d, %ld %ld\n", result, errno, getgid(), getegid(), syscall(SYS_getgid), syscall(SYS_getegid));
+  result = setresuid(8, 9, 10);
+  printf("%d %d: %d %d, %ld %ld\n", result, errno, getuid(), geteuid(), syscall(SYS_getuid), syscall(SYS_geteuid));
+  printf("%d %d\n", getpid() == syscall(SYS_getpid), getppid() == syscall(SYS_getppid));
   return 0;
 }
