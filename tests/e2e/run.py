@@ -5,6 +5,7 @@ import importlib
 import os
 import pathlib
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -36,6 +37,9 @@ def main():
     parser.add_argument("--keep", action="store_true", help="keep the work folders")
     parser.add_argument("names", nargs="*", help="cases or prefixes of names (default: all)")
     arguments = parser.parse_args()
+    # A shell starts what it runs in the background with these ignored, and so they would be in every program here.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     cases, qemu = load_cases()
     names = [n for n in cases if not arguments.names or any(n.startswith(p) for p in arguments.names)]
     if arguments.hypervisor == "qemu" and not arguments.names and not arguments.all:
