@@ -152,15 +152,14 @@ std::vector<u8> make_trampoline(const ElfView& elf, const DecodedFunction& funct
   };
   if (u32 answer = answer_of(elf, function, window)) {
     gs_operand({0x48, 0x8b, 0x0c, 0x25}, answer);            // mov %gs:answer, %rcx
-    out.bytes({0xe3, 4 + 9 + 4 + 9 + 7 + 5});                // jrcxz to where the kernel is asked
+    out.bytes({0xe3, 4 + 9 + 4 + 9 + 7 + 5});                // jrcxz, over what follows, to where the kernel is asked
     out.bytes({0x48, 0x8d, 0x41, 0xff});                     // lea -1(%rcx), %rax
     gs_operand({0x48, 0x8b, 0x0c, 0x25}, HUSK_VCPU_CALLED);  // mov %gs:called, %rcx
     out.bytes({0x48, 0x8d, 0x49, 0x01});                     // lea 1(%rcx), %rcx
     gs_operand({0x48, 0x89, 0x0c, 0x25}, HUSK_VCPU_CALLED);  // mov %rcx, %gs:called
     load_return();
-    out.bytes({0xe9});  // jmp return
-    return_fields.push_back(out.size());
-    out.distance(site.end());
+    out.jump(site.end());
+    return_fields.push_back(out.size() - 4);
   }
   load_return();
   gs_operand({0xff, 0x24, 0x25}, is_cpuid ? HUSK_VCPU_CPUID_ENTRY : HUSK_VCPU_SYSCALL_ENTRY);  // jmp *%gs:entry

@@ -72,7 +72,7 @@ void answer_ids_at_once() {
   ids_changed();
 }
 
-// Reached by trapped calls and under --trace only, as those that follow.
+// Most of these are reached only by trapped calls, by numbers that no trampoline knows, and under --trace.
 HUSK_SYSCALL(getppid) { return current_process().parent_pid; }
 HUSK_SYSCALL(getpid) { return current_process().pid; }
 HUSK_SYSCALL(gettid) { return current_task().tid; }

@@ -228,8 +228,8 @@ Result<u64> State::map(const MapRequest& request) {
   u64 from = request.populate ? start : early_start(request, start, length);
   if (from == 0) return start;
   // A loader writes to a library's data at once, but not to what it maps behind that.
-  const bool writable = (request.protection & kProtWrite) != 0, placed = request.placement == MapRequest::Placement::fixed;
-  const bool at_once = request.populate || (writable && (request.object || !placed));
+  const bool writable = (request.protection & kProtWrite) != 0, fixed = request.placement == MapRequest::Placement::fixed;
+  const bool at_once = request.populate || (writable && (request.object || !fixed));
   // As on Linux, MAP_POPULATE that fails is no failure of mmap.
   (void)populate(from, start + length, writable ? Access::write : Access::read, at_once).ok();
   return start;

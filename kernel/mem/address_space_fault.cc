@@ -144,7 +144,7 @@ Result<void> State::fault(u64 address, Access access) {
   PageEntry entry = pages.get(page);
   Result<void> done;
   if (satisfies(entry, access)) {
-    // Known, but not in the nub's tables as it should be: an earlier batch failed. Say it again.
+    // Known, but not in the nub's tables: it waits in `early`, which goes before this, or an earlier batch failed. Say it again.
     done = batch.map({page}, entry_frame(entry), kPageSize, hardware_flags(*m, entry, m->protection));
   } else {
     Result<u64> filled = fill(*m, page, choose_window(*m, page), access, batch);

@@ -78,10 +78,6 @@ class FakeMachine {
   bool in_kernel_area(u64 va) const { return va >= info.kernel_area_start && va < info.kernel_area_end; }
   static bool in_image(u64 pa) { return pa >= abi::kMonitorImageAddress && pa < abi::kMonitorImageAddress + kImageSize; }
   static bool in_devices(u64 pa) { return pa >= abi::kMonitorDeviceAddress && pa < abi::kMonitorDeviceAddress + kDeviceSize; }
-  u8* direct(u64 pa) const {
-    const u64 in_image = pa - info.image_physical;
-    return reinterpret_cast<u8*>(in_image < info.image_size ? info.image_base + in_image : info.direct_base + pa);
-  }
   bool in_ram(u64 pa) const { return pa >= kHugePageSize && pa < info.ram_size; }
   bool allowed(const abi::NubCall& call, u64 va, u64 pa) const;
   int map(const abi::NubCall& call);
@@ -176,7 +172,7 @@ int FakeMachine::execute(abi::NubCall& call) {
       if (call.space == current_space || call.space == 0) return EINVAL;
       return spaces.erase(call.space) == 1 ? 0 : EINVAL;
     case abi::NubOp::seal: return 0;
-    case abi::NubOp::copy: memcpy(direct(call.va), direct(call.pa), call.length); return 0;
+    case abi::NubOp::copy: memcpy(direct(info, call.va), direct(info, call.pa), call.length); return 0;
     default: return ENOSYS;
   }
 }

@@ -139,13 +139,6 @@ u32 let_monitor_work(u32 count) {
   return done < count ? static_cast<u32>(done) : count;
 }
 
-// In the kernel's direct map; the image has one of its own.
-u8* direct(u64 physical) {
-  const abi::BootInfo& info = *machine.info;
-  const u64 in_image = physical - info.image_physical;
-  return reinterpret_cast<u8*>(in_image < info.image_size ? info.image_base + in_image : info.direct_base + physical);
-}
-
 }  // namespace
 
 Result<void> run_nub_calls(u32 count) {
@@ -161,7 +154,7 @@ Result<void> run_nub_calls(u32 count) {
   }
   for (abi::NubCall& call : std::span(machine.shared->calls).first(count)) {
     if (call.op != abi::NubOp::copy) continue;
-    memcpy(direct(call.va), direct(call.pa), call.length);
+    memcpy(direct(*machine.info, call.va), direct(*machine.info, call.pa), call.length);
     call.op = abi::NubOp::none;
   }
   i64 code = kernel_nub_call(count);

@@ -297,9 +297,9 @@ void copies() {
   for (int i = 0; i < 1000; ++i) {
     for (NubCall& call : shared.calls) {
       call = {NubOp::copy, 0, static_cast<u32>(random()), any_address(), any_address(), chance(4) ? any_value() : below(kArena / 2), 0, 0};
-      const bool in_ram = call.va < info->ram_size;
-      if (in_ram && (!inside(call.va) || call.length > kArena / 2)) call.va = arena();
-      if (in_ram && call.length > kArena / 2) call.length = kArena / 2;
+      if (call.va >= info->ram_size) continue;
+      if (!inside(call.va)) call.va = arena();
+      if (call.length > kArena / 2) call.length = kArena / 2;
     }
     store32(window(0) + kMonitorTables, any_value());
   }

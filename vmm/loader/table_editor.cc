@@ -94,7 +94,7 @@ u64 TableEditor::descend(u64 table, u64 va, int level, bool may_add) {
   return added;
 }
 
-// False: leave this call, and what follows it, to the nub. What was entered before stays; the nub enters the same again.
+// False: leave this call, and what follows it, to the kernel (copies) and the nub. What was entered before stays; the nub enters the same again.
 bool TableEditor::perform(NubCall& call, bool* shortened) {
   if (call.op == NubOp::copy) {
     std::span<const u8> from = memory_.readable({call.pa}, call.length);
