@@ -126,11 +126,12 @@ void MonitorDevices::store(u64 offset, u32 size, u64 value) {
 }
 
 bool MonitorDevices::process_all() {
-  bool again = false;
+  bool again = false, draining = draining_.load(std::memory_order_acquire);
+  if (network_ != nullptr) network_->write_handed();
   for (auto& device : devices_) {
+    // Its mutex is the vCPU's thread's. When that ends serving, it says so to the loop.
+    if (!draining && device.get() == network_ && parked_service_ && parked_service_->serving()) continue;
     std::lock_guard lock(device->mutex());
-    bool served = device.get() == network_ && parked_service_ && parked_service_->serving();
-    if (served && !draining_.load(std::memory_order_acquire)) continue;
     again |= device->process();
     std::string error = device->error();
     if (!error.empty()) hooks_.guest_failed(error);

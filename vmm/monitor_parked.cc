@@ -70,7 +70,12 @@ bool ParkedService::work() {
   at_work_ = true;
   ++rounds_;
   device_.set_ready(true, true);
+  if (received_much_ && device_.hand_over()) loop_.wake();
+  u64 before = device_.metrics().bytes_in;
   bool more = device_.process();
+  u64 received = device_.metrics().bytes_in - before;
+  received_much_ = received >= kMuchReceived;
+  if (received == 0) device_.write_handed();  // idle, and the other thread has not come to it
   at_work_ = false;
   return more;
 }

@@ -5,11 +5,13 @@
 // for many frames, and no other thread is woken. While it goes on ("serving") the I/O thread does not watch the descriptor, no doorbell is asked for, and
 // the guest is told that polling is in vain. It ends when nothing came for kPatience: then the vCPU sleeps, and the I/O thread watches. Or when the guest
 // has not parked for kAbsence: the I/O thread takes over, until it parks again. A guest that sends much does better with a thread that copies it out
-// meanwhile: then nothing is served for kBulk.
+// meanwhile: then nothing is served for kBulk. One that is given much sends acknowledgements, and what follows from them in this host's TCP would keep its
+// thread for as long as the frames: the I/O thread writes them.
 //
 // All state belongs to the device's mutex. Only for a TAP: writing to it raises no SIGPIPE.
 #pragma once
 
+#include <atomic>
 #include <functional>
 
 #include "host/event_loop.h"
@@ -23,6 +25,7 @@ class ParkedService {
   static constexpr u64 kPatienceNs = 50 * 1000;
   static constexpr u64 kAbsenceNs = 1000 * 1000;  // also how long a frame may wait for a guest that sends and computes on
   static constexpr u64 kBulkBytes = 128 * kKiB, kBulkNs = 10 * 1000 * 1000;
+  static constexpr u64 kMuchReceived = 32 * kKiB;  // in one round
 
   // `watched` is the device's descriptor in the loop, with these events.
   ParkedService(NetDevice& device, host::EventLoop& loop, int watched, u32 events);
@@ -30,7 +33,7 @@ class ParkedService {
   // vCPU thread. True: the guest has something to look at. False: it may sleep. Never longer than kPatience without frames, nor beyond the deadline
   // (TSC ticks, 0: none); `is_wanted`: the vCPU has something else to do.
   bool serve(u64 deadline_tsc, const std::function<bool()>& is_wanted);
-  // With the device's mutex held: the I/O thread has no part in it now.
+  // The I/O thread has no part in it now, but for write_handed(). Changes with the device's mutex held.
   bool serving() const { return serving_; }
   // The vCPU's thread works the device at this moment: it needs not be told.
   bool at_work() const { return at_work_; }
@@ -48,7 +51,9 @@ class ParkedService {
   const int watched_;
   const u32 events_;
   host::FileDescriptor timer_;
-  bool serving_ = false, at_work_ = false, timer_runs_ = false;
+  std::atomic<bool> serving_ = false;
+  bool at_work_ = false, timer_runs_ = false;
+  bool received_much_ = false;  // in the round before
   u64 rounds_ = 0, rounds_before_ = 0;
   u64 bulk_until_ns_ = 0;  // vCPU thread
   u64 known_news_ = 0;     // the guest was woken for it

@@ -33,6 +33,7 @@ class Parked : public ::testing::Test {
       device_->set_ready(true, true);
     });
     loop_.set_after_round([this] {
+      device_->write_handed();
       std::lock_guard lock(device_->mutex());
       return !service_.value().serving() && device_->process();
     });
@@ -42,7 +43,7 @@ class Parked : public ::testing::Test {
   }
   void TearDown() override {
     loop_.stop();
-    thread_.join();
+    if (thread_.joinable()) thread_.join();
     for (int end : ends_) close(end);
   }
   void start_device() {
@@ -74,8 +75,8 @@ class Parked : public ::testing::Test {
     std::lock_guard lock(device_->mutex());
     return service_->serving();
   }
-  void arrive() {
-    std::string frame(sizeof(NetHeader) + 60, '\0');
+  void arrive(size_t size = 60) {
+    std::string frame(sizeof(NetHeader) + size, '\0');
     ASSERT_EQ(write(ends_[1], frame.data(), frame.size()), static_cast<ssize_t>(frame.size()));
   }
   void send() {  // without a doorbell
@@ -163,6 +164,47 @@ TEST_F(Parked, one_that_sends_much_is_not_served_for_a_while) {
   EXPECT_FALSE(told_);
   EXPECT_FALSE(service_->serve(0, [] { return ADD_FAILURE(), true; }));
   for (int i = 0; i < 3; ++i) EXPECT_TRUE(left());
+}
+
+// The other thread is started late, and looks only when it is woken.
+TEST_F(Parked, what_a_guest_sends_that_is_given_much_is_written_by_the_other_thread) {
+  loop_.stop();
+  thread_.join();
+  host::EventLoop loop;
+  int rounds = 0;
+  loop.set_after_round([&] {
+    if (rounds++ > 0) device_->write_handed();
+    return false;
+  });
+  service_.emplace(*device_, loop, ends_[0], kEvents);
+  for (int i = 0; i < 20; ++i) arrive(2000);
+  EXPECT_TRUE(serve());
+  EXPECT_EQ(receive_.used_index(memory_), 20);
+  receive_.set_used_event(memory_, 20);
+  send();
+  arrive();
+  EXPECT_TRUE(serve());
+  EXPECT_EQ(receive_.used_index(memory_), 21);
+  EXPECT_FALSE(left());
+  thread_ = std::thread([&loop] { loop.run(); });
+  EXPECT_TRUE(soon([this] { return left(); }));
+  loop.stop();
+  thread_.join();
+  EXPECT_EQ(transmit_.used_index(memory_), 0);
+  serve();
+  EXPECT_EQ(transmit_.used_index(memory_), 1);
+  service_.reset();
+}
+
+TEST_F(Parked, what_was_handed_over_in_vain_is_written_when_nothing_else_is_to_do) {
+  loop_.stop();
+  thread_.join();
+  for (int i = 0; i < 20; ++i) arrive(2000);
+  EXPECT_TRUE(serve());
+  receive_.set_used_event(memory_, 20);
+  send();
+  serve();
+  EXPECT_TRUE(left());
 }
 
 TEST_F(Parked, ends_at_once_if_the_vcpu_is_wanted_or_its_time_has_come) {

@@ -62,6 +62,7 @@ void NetDevice::reset() {
   held_.clear();
   room_ = frame_size_ = placed_ = answer_by_ns_ = 0;
   sending_ = false;
+  handed_before_reset_ = handed_.are_out();
 }
 
 bool NetDevice::process() {
@@ -106,6 +107,7 @@ void NetDevice::show(u64 frame_size) {
 // --- from the guest ----------------------------------------------------------------------------------------
 
 bool NetDevice::transmit() {
+  if (!take_back()) return false;  // another thread writes: these come later
   Virtqueue& queue = queues[virtio::kNetTransmitQueue];
   queue.suppress_doorbells();
   bool again = true;
@@ -172,19 +174,27 @@ bool NetDevice::is_sendable(NetHeader& header, u64 frame_size) const {
   return true;
 }
 
-NetDevice::Sent NetDevice::send(const Chain& chain) {
-  if (!split(chain)) return Sent::done;
-  u64 frame_size = chain.readable_size - sizeof(NetHeader);
-  if (closed_ || vectors_.size() > kVectorsMax || !is_sendable(header_, frame_size)) {
-    ++counters_.dropped_sent;
-    return Sent::done;
-  }
-  if (!writable_) return Sent::later;
-  std::span<const iovec> parts = std::span(vectors_).subspan(link_.vnet_header ? 0 : 1);
+// The header and the frame's parts into header_ and vectors_. False: it was dropped, or the driver broke the rules.
+bool NetDevice::prepare(const Chain& chain) {
+  if (!split(chain)) return false;
+  if (!closed_ && vectors_.size() <= kVectorsMax && is_sendable(header_, chain.readable_size - sizeof(NetHeader))) return true;
+  ++counters_.dropped_sent;
+  return false;
+}
+
+ssize_t NetDevice::write_frame(std::span<const iovec> parts) const {
+  if (!link_.vnet_header) parts = parts.subspan(1);
   ssize_t result;
   do {
     result = writev(link_.fd, parts.data(), static_cast<int>(parts.size()));
   } while (result < 0 && errno == EINTR);
+  return result;
+}
+
+NetDevice::Sent NetDevice::send(const Chain& chain) {
+  if (!prepare(chain)) return Sent::done;
+  if (!writable_) return Sent::later;
+  ssize_t result = write_frame(vectors_);
   if (result < 0 && errno == EAGAIN) {
     writable_ = false;
     return Sent::later;
@@ -194,10 +204,53 @@ NetDevice::Sent NetDevice::send(const Chain& chain) {
     ++counters_.dropped_sent;
     return Sent::done;
   }
+  u64 frame_size = chain.readable_size - sizeof(NetHeader);
   ++counters_.sent;
   metrics_.bytes_out += frame_size;
   show(frame_size);
   return Sent::done;
+}
+
+bool NetDevice::hand_over() {
+  if (!driver_ok || !error().empty() || sending_ || !writable_ || !take_back()) return false;
+  Virtqueue& queue = queues[virtio::kNetTransmitQueue];
+  for (size_t count = 0; count < HandedFrames::kMax && queue.pop(&outgoing_); ++count) {
+    if (!prepare(outgoing_)) {
+      if (!error().empty()) return false;
+      queue.push(outgoing_.head, 0);
+      continue;
+    }
+    HandedFrame& frame = handed_.add();
+    frame.head = outgoing_.head;
+    frame.size = outgoing_.readable_size - sizeof(NetHeader);
+    frame.header = header_;
+    frame.parts = vectors_;
+    show(frame.size);
+  }
+  if (handed_.frames().empty()) return false;
+  handed_.send_out();
+  return true;
+}
+
+void NetDevice::write_handed() {
+  handed_.write_all([this](HandedFrame& frame) {
+    frame.parts[0].iov_base = &frame.header;
+    frame.sent = write_frame(frame.parts) >= 0;
+  });
+}
+
+// False: they are still out.
+bool NetDevice::take_back() {
+  if (handed_.are_out()) return false;
+  Virtqueue& queue = queues[virtio::kNetTransmitQueue];
+  for (const HandedFrame& frame : handed_.frames()) {
+    ++(frame.sent ? counters_.sent : counters_.dropped_sent);
+    if (frame.sent) metrics_.bytes_out += frame.size;
+    if (!handed_before_reset_) queue.push(frame.head, 0);
+  }
+  handed_.clear();
+  handed_before_reset_ = false;
+  return true;
 }
 
 // --- to the guest ------------------------------------------------------------------------------------------

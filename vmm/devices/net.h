@@ -11,6 +11,7 @@
 
 #include "abi/virtio/net.h"
 #include "vmm/devices/device.h"
+#include "vmm/devices/net_handed.h"
 
 namespace husk::vmm {
 
@@ -36,7 +37,7 @@ class NetDevice : public Device {
   void start(u64 accepted_features) override;
   bool process() override;
   // Power off does not wait for a peer that has stopped reading.
-  bool is_drained() override { return sending_ || !queues[abi::virtio::kNetTransmitQueue].has_available(); }
+  bool is_drained() override { return !handed_.are_out() && (sending_ || !queues[abi::virtio::kNetTransmitQueue].has_available()); }
   void reset() override;
 
   // From the event loop, edge-triggered, with the mutex held.
@@ -45,6 +46,10 @@ class NetDevice : public Device {
   u64 unheeded() const { return u64{queues[abi::virtio::kNetReceiveQueue].unheeded()} << 32 | queues[abi::virtio::kNetTransmitQueue].unheeded(); }
   // While set, process() is called again soon, come what may: no doorbell is asked for. With the mutex held.
   void set_polled(bool polled) { polled_ = polled; }
+  // Takes what the guest sends from the queue, for write_handed(); until that is done nothing else is sent. True: there is something. With the mutex held.
+  bool hand_over();
+  // Any thread, without the mutex. A frame that the descriptor does not take at once is lost, as on a wire.
+  void write_handed();
   const Counters& counters() const { return counters_; }
 
  private:
@@ -55,7 +60,10 @@ class NetDevice : public Device {
   bool transmit();
   bool split(const Chain& chain);
   bool is_sendable(abi::virtio::NetHeader& header, u64 frame_size) const;
+  bool prepare(const Chain& chain);
+  ssize_t write_frame(std::span<const iovec> parts) const;
   Sent send(const Chain& chain);
+  bool take_back();
 
   bool receive();
   void take_chains();
@@ -79,6 +87,8 @@ class NetDevice : public Device {
   u64 answer_by_ns_ = 0;  // until then no doorbell is asked for: process() is called again and again; 0: no answer is expected
   u32 impatience_ = 0, deliveries_to_skip_ = 0;
   bool sending_ = false;  // outgoing_ waits for room in the descriptor
+  HandedFrames handed_;
+  bool handed_before_reset_ = false;
 
   std::deque<Chain> held_;    // receive chains, taken and not yet filled, in order
   std::vector<Chain> spare_;  // their memory, for the next ones

@@ -90,7 +90,11 @@ extern "C" int LLVMFuzzerTestOneInput(const u8* data, size_t size) {
         device.set_ready(false, true);
         break;
       }
-      default: device.process(); (void)device.unheeded();
+      default:
+        if ((command.size & 1) != 0) (void)device.hand_over();
+        if ((command.size & 2) != 0) device.write_handed();
+        device.process();
+        (void)device.unheeded();
     }
   }
   device.process();

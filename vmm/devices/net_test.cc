@@ -439,5 +439,86 @@ TEST(NetDevice, polled_asks_for_no_doorbell_and_moves_frames_both_ways) {
   EXPECT_EQ(wish(), 1);
 }
 
+// Two frames, of which the first is handed over.
+void hand_over_the_first(Net& net) {
+  for (u16 i = 0; i < 2; ++i) {
+    FakeGuest::put(net.memory, kBuffer + 0x1000 * i, with_header({}, frame_of(60, static_cast<char>('a' + i))));
+    net.transmit.descriptor(net.memory, i, kBuffer + 0x1000 * i, sizeof(NetHeader) + 60, 0);
+  }
+  net.transmit.offer(net.memory, 0);
+  ASSERT_TRUE(net.device->hand_over());
+  net.transmit.offer(net.memory, 1);
+}
+
+TEST(NetDevice, handed_frames_leave_when_they_are_written_and_before_later_ones) {
+  Net net(false);
+  hand_over_the_first(net);
+  EXPECT_FALSE(net.device->is_drained());
+  net.device->process();
+  EXPECT_FALSE(net.device->hand_over());
+  EXPECT_EQ(net.arrived(), "");
+  EXPECT_EQ(net.transmit.used_index(net.memory), 0);
+  net.device->write_handed();
+  EXPECT_EQ(net.arrived(), frame_of(60, 'a'));
+  net.device->write_handed();  // they are gone
+  EXPECT_EQ(net.arrived(), "");
+  net.device->process();
+  EXPECT_EQ(net.arrived(), frame_of(60, 'b'));
+  EXPECT_EQ(net.transmit.used_index(net.memory), 2);
+  EXPECT_EQ(net.device->counters().sent, 2u);
+  EXPECT_EQ(net.device->metrics().bytes_out, 120u);
+  EXPECT_TRUE(net.device->is_drained());
+  EXPECT_EQ(net.captured, (std::vector{frame_of(60, 'a'), frame_of(60, 'b')}));
+}
+
+TEST(NetDevice, handed_frame_keeps_its_header_and_is_checked) {
+  Net net(true);
+  NetHeader wrong = segment_header();
+  wrong.segment_size = 0;
+  FakeGuest::put(net.memory, kBuffer, with_header(wrong, frame_of(3000)));
+  FakeGuest::put(net.memory, kBuffer + 0x1000, with_header(segment_header(), frame_of(3000)));
+  for (u16 i = 0; i < 2; ++i) {
+    net.transmit.descriptor(net.memory, i, kBuffer + 0x1000 * i, sizeof(NetHeader) + 3000, 0);
+    net.transmit.offer(net.memory, i);
+  }
+  ASSERT_TRUE(net.device->hand_over());
+  net.device->write_handed();
+  EXPECT_EQ(net.arrived(), with_header(segment_header(), frame_of(3000)));
+  net.device->process();
+  EXPECT_EQ(net.transmit.used_index(net.memory), 2);
+  EXPECT_EQ(net.device->counters().dropped_sent, 1u);
+}
+
+TEST(NetDevice, handed_frame_that_the_descriptor_does_not_take_is_lost_and_counted) {
+  Net net(false);
+  std::string filling = frame_of(1000);
+  while (write(net.inside, filling.data(), filling.size()) > 0) {}
+  hand_over_the_first(net);
+  net.device->write_handed();
+  while (net.arrived() == filling) {}
+  net.device->process();
+  EXPECT_EQ(net.arrived(), frame_of(60, 'b'));
+  EXPECT_EQ(net.transmit.used_index(net.memory), 2);
+  EXPECT_EQ(net.device->counters().dropped_sent, 1u);
+  EXPECT_EQ(net.device->counters().sent, 1u);
+}
+
+TEST(NetDevice, frames_handed_over_before_a_reset_are_not_given_back_after_it) {
+  Net net(false);
+  hand_over_the_first(net);
+  net.set(kMmioStatus, 0);
+  net.transmit = FakeGuest(0x5000, 8);
+  net.memory.write(PhysAddr{net.transmit.layout.used + 2}, u16{0});
+  net.memory.write(PhysAddr{net.transmit.layout.available + 2}, u16{0});
+  net.start(net.device->features());
+  net.device->write_handed();
+  net.device->process();
+  EXPECT_EQ(net.transmit.used_index(net.memory), 0);
+  EXPECT_EQ(net.arrived(), frame_of(60, 'a'));
+  net.send({}, frame_of(60, 'c'));
+  EXPECT_EQ(net.arrived(), frame_of(60, 'c'));
+  EXPECT_EQ(net.transmit.used_index(net.memory), 1);
+}
+
 }  // namespace
 }  // namespace husk::vmm
