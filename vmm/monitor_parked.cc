@@ -43,6 +43,7 @@ bool ParkedService::serve(u64 deadline_tsc, const std::function<bool()>& is_want
       if (!device_.driver_ok || !device_.error().empty()) return false;
       if (has_news()) return true;
       set_serving(!over);
+      if (over) device_.write_handed();  // the other thread has not come to it
       u64 sent = device_.metrics().bytes_out;
       bool more = work();
       if (device_.metrics().bytes_out - sent >= kBulkBytes) {
@@ -73,9 +74,7 @@ bool ParkedService::work() {
   if (received_much_ && device_.hand_over()) loop_.wake();
   u64 before = device_.metrics().bytes_in;
   bool more = device_.process();
-  u64 received = device_.metrics().bytes_in - before;
-  received_much_ = received >= kMuchReceived;
-  if (received == 0) device_.write_handed();  // idle, and the other thread has not come to it
+  if (u64 received = device_.metrics().bytes_in - before; received != 0) received_much_ = received >= kMuchReceived;
   at_work_ = false;
   return more;
 }

@@ -8,7 +8,7 @@
 // meanwhile: then nothing is served for kBulk. One that is given much sends acknowledgements, and what follows from them in this host's TCP would keep its
 // thread for as long as the frames: the I/O thread writes them.
 //
-// All state belongs to the device's mutex. Only for a TAP: writing to it raises no SIGPIPE.
+// Any thread may ask serving(); all other state belongs to the device's mutex. Only for a TAP: writing to it raises no SIGPIPE.
 #pragma once
 
 #include <atomic>
