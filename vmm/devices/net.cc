@@ -63,6 +63,7 @@ void NetDevice::reset() {
   room_ = frame_size_ = placed_ = answer_by_ns_ = 0;
   sending_ = false;
   handed_before_reset_ = handed_.are_out();
+  if (!handed_before_reset_) handed_.clear();
 }
 
 bool NetDevice::process() {

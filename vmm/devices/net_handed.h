@@ -43,7 +43,7 @@ class HandedFrames {
     State expected = State::out;
     if (!state_.compare_exchange_strong(expected, State::claimed, std::memory_order_acquire)) return;
     for (HandedFrame& frame : frames()) write(frame);
-    state_.store(State::home, std::memory_order_release);
+    state_ = State::home;  // seen by all before this thread looks whether it has more to do
   }
 
  private:

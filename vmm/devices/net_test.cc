@@ -503,9 +503,13 @@ TEST(NetDevice, handed_frame_that_the_descriptor_does_not_take_is_lost_and_count
   EXPECT_EQ(net.device->counters().sent, 1u);
 }
 
-TEST(NetDevice, frames_handed_over_before_a_reset_are_not_given_back_after_it) {
+// Whether they were written before it or after it.
+class HandedBeforeReset : public ::testing::TestWithParam<bool> {};
+INSTANTIATE_TEST_SUITE_P(NetDevice, HandedBeforeReset, ::testing::Bool());
+TEST_P(HandedBeforeReset, is_not_given_back_after_it) {
   Net net(false);
   hand_over_the_first(net);
+  if (GetParam()) net.device->write_handed();
   net.set(kMmioStatus, 0);
   net.transmit = FakeGuest(0x5000, 8);
   net.memory.write(PhysAddr{net.transmit.layout.used + 2}, u16{0});
