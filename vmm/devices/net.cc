@@ -215,7 +215,7 @@ NetDevice::Sent NetDevice::send(const Chain& chain) {
 bool NetDevice::hand_over() {
   if (!driver_ok || !error().empty() || sending_ || !writable_ || !take_back()) return false;
   Virtqueue& queue = queues[virtio::kNetTransmitQueue];
-  for (size_t count = 0; count < HandedFrames::kMax && queue.pop(&outgoing_); ++count) {
+  for (int count = 0; count < kFramesPerRound && queue.pop(&outgoing_); ++count) {
     if (!prepare(outgoing_)) {
       if (!error().empty()) return false;
       queue.push(outgoing_.head, 0);
@@ -243,6 +243,7 @@ void NetDevice::write_handed() {
 // False: they are still out.
 bool NetDevice::take_back() {
   if (handed_.are_out()) return false;
+  if (handed_.frames().empty()) return true;
   Virtqueue& queue = queues[virtio::kNetTransmitQueue];
   for (const HandedFrame& frame : handed_.frames()) {
     ++(frame.sent ? counters_.sent : counters_.dropped_sent);
@@ -251,6 +252,7 @@ bool NetDevice::take_back() {
   }
   handed_.clear();
   handed_before_reset_ = false;
+  notify_if_wanted(queue);
   return true;
 }
 

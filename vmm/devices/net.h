@@ -3,8 +3,8 @@
 // A frame is one read or one write, straight between guest buffers and the descriptor; only the 12-byte header is looked at, in a copy of our own.
 // With mergeable buffers a received frame may fill many chains; what finds no room there waits in a buffer here until the guest offers more.
 // Frames that make no sense are dropped and counted; a chain that breaks virtio's rules fails the device.
-// A full descriptor holds the guest's next frame back until it is writable; nothing here ever blocks. For a moment after a delivery process() asks to be
-// called again, without a doorbell: answers come soon.
+// A full descriptor holds the guest's next frame back until it is writable (unless it was handed over); nothing here ever blocks. For a moment after a
+// delivery process() asks to be called again, without a doorbell: answers come soon.
 #pragma once
 
 #include <deque>

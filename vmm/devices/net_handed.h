@@ -23,8 +23,6 @@ struct HandedFrame {
 
 class HandedFrames {
  public:
-  static constexpr size_t kMax = 64;
-
   // The queue's thread.
   bool are_out() const { return state_.load(std::memory_order_acquire) != State::home; }
   // While they are at home.

@@ -471,6 +471,15 @@ TEST(NetDevice, handed_frames_leave_when_they_are_written_and_before_later_ones)
   EXPECT_EQ(net.captured, (std::vector{frame_of(60, 'a'), frame_of(60, 'b')}));
 }
 
+TEST(NetDevice, guest_hears_of_handed_frames_that_are_given_back_although_others_are_out) {
+  Net net(false);
+  hand_over_the_first(net);
+  net.device->write_handed();
+  EXPECT_TRUE(net.device->hand_over());
+  EXPECT_EQ(net.transmit.used_index(net.memory), 1);
+  EXPECT_EQ(net.notified, 1);
+}
+
 TEST(NetDevice, handed_frame_keeps_its_header_and_is_checked) {
   Net net(true);
   NetHeader wrong = segment_header();
