@@ -1,6 +1,7 @@
 // See vmm/monitor_devices.h.
 #include "vmm/monitor_devices.h"
 
+#include <sched.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -161,6 +162,9 @@ void MonitorDevices::start() {
     sigemptyset(&pipe);
     sigaddset(&pipe, SIGPIPE);
     pthread_sigmask(SIG_BLOCK, &pipe, nullptr);
+    // Woken, it waits for a CPU without work: whoever talks to the machine is not to be interrupted for the machine's sake.
+    sched_param none{};
+    sched_setscheduler(0, SCHED_BATCH, &none);
     loop_.run();
   });
 }

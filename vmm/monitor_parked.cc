@@ -43,7 +43,6 @@ bool ParkedService::serve(u64 deadline_tsc, const std::function<bool()>& is_want
       if (!device_.driver_ok || !device_.error().empty()) return false;
       if (has_news()) return true;
       set_serving(!over);
-      if (over) device_.write_handed();  // the other thread has not come to it
       u64 sent = device_.metrics().bytes_out;
       bool more = work();
       if (device_.metrics().bytes_out - sent >= kBulkBytes) {
@@ -71,10 +70,15 @@ bool ParkedService::work() {
   at_work_ = true;
   ++rounds_;
   device_.set_ready(true, true);
-  if (received_much_ && device_.hand_over()) loop_.wake();
-  u64 before = device_.metrics().bytes_in;
+  if (device_.write_handed() != 0) share_ /= 2;  // the other thread has not come to them
+  u32 least = received_much_ ? 1 : kManyFrames;
+  if (share_ >= least && device_.hand_over(least, share_)) loop_.wake();
+  u64 bytes = device_.metrics().bytes_in, frames = device_.counters().received;
   bool more = device_.process();
-  if (u64 received = device_.metrics().bytes_in - before; received != 0) received_much_ = received >= kMuchReceived;
+  bytes = device_.metrics().bytes_in - bytes;
+  frames = device_.counters().received - frames;
+  if (frames != 0) received_much_ = bytes >= kMuchReceived;
+  if ((received_much_ || frames >= kManyFrames) && share_ < NetDevice::kFramesPerRound) ++share_;
   at_work_ = false;
   return more;
 }

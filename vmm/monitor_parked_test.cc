@@ -79,9 +79,11 @@ class Parked : public ::testing::Test {
     std::string frame(sizeof(NetHeader) + size, '\0');
     ASSERT_EQ(write(ends_[1], frame.data(), frame.size()), static_cast<ssize_t>(frame.size()));
   }
-  void send() {  // without a doorbell
-    transmit_.descriptor(memory_, 0, FakeGuest::kBuffers + 0x80000, sizeof(NetHeader) + 60, 0);
-    transmit_.offer(memory_, 0);
+  void send(u16 count = 1) {  // without a doorbell
+    for (u16 i = 0; i < count; ++i) {
+      transmit_.descriptor(memory_, i, FakeGuest::kBuffers + 0x80000, sizeof(NetHeader) + 60, 0);
+      transmit_.offer(memory_, i);
+    }
   }
   bool left() {
     char byte[256];
@@ -194,6 +196,38 @@ TEST_F(Parked, what_a_guest_sends_that_is_given_much_is_written_by_the_other_thr
   serve();
   EXPECT_EQ(transmit_.used_index(memory_), 1);
   service_.reset();
+}
+
+// The other thread does nothing here.
+TEST_F(Parked, several_answers_are_handed_over_if_the_other_thread_has_time_for_them) {
+  loop_.stop();
+  thread_.join();
+  auto round = [this](u16 answers) {
+    send(answers);
+    for (u32 i = 0; i < ParkedService::kManyFrames; ++i) arrive();
+    EXPECT_TRUE(serve());
+    for (FakeGuest* queue : {&receive_, &transmit_}) queue->set_used_event(memory_, queue->used_index(memory_));
+  };
+  auto all_left = [this] {
+    int frames = 0;
+    while (left()) ++frames;
+    return frames;
+  };
+  for (int i = 0; i < 4; ++i) {  // it is trusted with one more each time, and with none while that is not worth waking it
+    round(4);
+    EXPECT_EQ(all_left(), 4);
+  }
+  round(3);
+  EXPECT_EQ(all_left(), 3);
+  round(6);
+  EXPECT_EQ(all_left(), 1);
+  round(6);  // late: half as many, which are not worth it
+  EXPECT_EQ(all_left(), 5 + 6);
+  round(5);
+  EXPECT_EQ(all_left(), 1);
+  EXPECT_EQ(device_->write_handed(), 4u);
+  round(6);
+  EXPECT_EQ(all_left(), 4 + 1);
 }
 
 TEST_F(Parked, what_was_handed_over_in_vain_is_written_when_nothing_else_is_to_do) {

@@ -21,7 +21,6 @@ constexpr u64 kEthernetHeader = 14, kEthernetMost = 18;  // the latter with a VL
 constexpr size_t kVectorsMax = 512;                      // guest buffers in one system call
 constexpr u64 kAnswerTimeNs = 30 * 1000;                 // that a program may take for an answer
 constexpr u32 kImpatienceMax = 6;
-constexpr int kFramesPerRound = 64;  // each way, then the other devices get their turn
 constexpr u64 kSegmentingFeatures = feature_bit(virtio::kNetFeatureGuestTcp4) | feature_bit(virtio::kNetFeatureGuestTcp6);
 
 u64 now_ns() {
@@ -112,25 +111,31 @@ bool NetDevice::transmit() {
   Virtqueue& queue = queues[virtio::kNetTransmitQueue];
   queue.suppress_doorbells();
   bool again = true;
-  for (int count = 0; count < kFramesPerRound; ++count) {
+  for (u32 count = 0; count < kFramesPerRound; ++count) {
     if (!sending_ && !queue.pop(&outgoing_)) {
       if (!polled_ && awaits_answer()) break;
       if (!polled_ && queue.await_doorbell()) continue;
       again = false;
       break;
     }
-    sending_ = true;
-    if (answer_by_ns_ != 0) answer_by_ns_ = impatience_ = 0;
-    if (send(outgoing_) == Sent::later) {
+    if (!send_outgoing()) {
       again = false;
       break;
     }
-    sending_ = false;
-    if (!error().empty()) return false;
-    queue.push(outgoing_.head, 0);
   }
   notify_if_wanted(queue);
   return again;
+}
+
+// False: it waits for room in the descriptor, or the driver broke the rules.
+bool NetDevice::send_outgoing() {
+  sending_ = true;
+  if (answer_by_ns_ != 0) answer_by_ns_ = impatience_ = 0;
+  if (send(outgoing_) == Sent::later) return false;
+  sending_ = false;
+  if (!error().empty()) return false;
+  queues[virtio::kNetTransmitQueue].push(outgoing_.head, 0);
+  return true;
 }
 
 // The header into header_, the frame's parts into vectors_ behind it. False: the driver broke the rules.
@@ -212,10 +217,16 @@ NetDevice::Sent NetDevice::send(const Chain& chain) {
   return Sent::done;
 }
 
-bool NetDevice::hand_over() {
+bool NetDevice::hand_over(u32 least, u32 most) {
   if (!driver_ok || !error().empty() || sending_ || !writable_ || !take_back()) return false;
   Virtqueue& queue = queues[virtio::kNetTransmitQueue];
-  for (int count = 0; count < kFramesPerRound && queue.pop(&outgoing_); ++count) {
+  u32 waiting = std::min(queue.available(), kFramesPerRound);
+  if (waiting < least) return false;
+  for (; waiting > most; --waiting) {
+    if (!queue.pop(&outgoing_) || !send_outgoing()) return false;
+  }
+  notify_if_wanted(queue);
+  for (; waiting > 0 && queue.pop(&outgoing_); --waiting) {
     if (!prepare(outgoing_)) {
       if (!error().empty()) return false;
       queue.push(outgoing_.head, 0);
@@ -233,8 +244,8 @@ bool NetDevice::hand_over() {
   return true;
 }
 
-void NetDevice::write_handed() {
-  handed_.write_all([this](HandedFrame& frame) {
+size_t NetDevice::write_handed() {
+  return handed_.write_all([this](HandedFrame& frame) {
     frame.parts[0].iov_base = &frame.header;
     frame.sent = write_frame(frame.parts) >= 0;
   });
@@ -262,7 +273,7 @@ bool NetDevice::receive() {
   Virtqueue& queue = queues[virtio::kNetReceiveQueue];
   queue.suppress_doorbells();
   bool again = true;
-  for (int count = 0; count < kFramesPerRound; ++count) {
+  for (u32 count = 0; count < kFramesPerRound; ++count) {
     if (frame_size_ == 0 && (!readable_ || closed_)) {
       again = false;
       break;

@@ -28,6 +28,7 @@ class NetDevice : public Device {
   struct Counters {
     u64 received = 0, sent = 0, dropped_received = 0, dropped_sent = 0;
   };
+  static constexpr u32 kFramesPerRound = 64;    // each way, then the other devices get their turn
   static constexpr u64 kFrameMax = 65535 + 18;  // an IP packet that is to be segmented, with ethernet and VLAN headers
 
   explicit NetDevice(Link link);
@@ -46,10 +47,11 @@ class NetDevice : public Device {
   u64 unheeded() const { return u64{queues[abi::virtio::kNetReceiveQueue].unheeded()} << 32 | queues[abi::virtio::kNetTransmitQueue].unheeded(); }
   // While set, process() is called again soon, come what may: no doorbell is asked for. With the mutex held.
   void set_polled(bool polled) { polled_ = polled; }
-  // Takes what the guest sends from the queue, for write_handed(); until that is done nothing else is sent. True: there is something. With the mutex held.
-  bool hand_over();
-  // Any thread, without the mutex. A frame that the descriptor does not take at once is lost, as on a wire.
-  void write_handed();
+  // The last `most` frames in the queue become write_handed()'s, if there are at least `least`; those before them are sent here. Until they are written
+  // nothing else is sent. True: there are such. With the mutex held.
+  bool hand_over(u32 least, u32 most);
+  // Any thread, without the mutex: how many it wrote. A frame that the descriptor does not take at once is lost, as on a wire.
+  size_t write_handed();
   const Counters& counters() const { return counters_; }
 
  private:
@@ -58,6 +60,7 @@ class NetDevice : public Device {
   void expect_answer();
   bool awaits_answer();
   bool transmit();
+  bool send_outgoing();
   bool split(const Chain& chain);
   bool is_sendable(abi::virtio::NetHeader& header, u64 frame_size) const;
   bool prepare(const Chain& chain);

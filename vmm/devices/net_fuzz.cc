@@ -91,7 +91,7 @@ extern "C" int LLVMFuzzerTestOneInput(const u8* data, size_t size) {
         break;
       }
       default:
-        if ((command.size & 1) != 0) (void)device.hand_over();
+        if ((command.size & 1) != 0) (void)device.hand_over(1, command.size >> 2);
         if ((command.size & 2) != 0) device.write_handed();
         device.process();
         (void)device.unheeded();

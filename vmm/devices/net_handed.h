@@ -1,6 +1,6 @@
 // Frames that the thread which works the transmit queue has taken from it, and that whichever thread comes first writes to the descriptor.
 //
-// No lock: they belong to the queue's thread while they are at home; once out, to the thread that claims them, until it has written them all.
+// No lock: they belong to the queue's thread while they are at home; once out, each to the thread that claims it, until all are written.
 #pragma once
 
 #include <sys/uio.h>
@@ -24,7 +24,7 @@ struct HandedFrame {
 class HandedFrames {
  public:
   // The queue's thread.
-  bool are_out() const { return state_.load(std::memory_order_acquire) != State::home; }
+  bool are_out() const { return unwritten_.load(std::memory_order_acquire) != 0; }
   // While they are at home.
   std::span<HandedFrame> frames() { return std::span(frames_).first(count_); }
   HandedFrame& add() {
@@ -33,22 +33,29 @@ class HandedFrames {
     return frames_[count_++];
   }
   void clear() { count_ = 0; }
-  void send_out() { state_.store(State::out, std::memory_order_release); }
+  void send_out() {
+    unwritten_.store(count_, std::memory_order_relaxed);
+    unclaimed_.store(count_, std::memory_order_release);
+  }
 
-  // Any thread: calls write(HandedFrame&) for each of them if they are out and nobody has claimed them.
+  // Any thread: calls write(HandedFrame&) for those that are out and nobody has claimed, in order. Their number.
   template <typename Write>
-  void write_all(Write write) {
-    State expected = State::out;
-    if (!state_.compare_exchange_strong(expected, State::claimed, std::memory_order_acquire)) return;
-    for (HandedFrame& frame : frames()) write(frame);
-    state_ = State::home;  // seen by all before this thread looks whether it has more to do
+  size_t write_all(Write write) {
+    size_t written = 0;
+    for (size_t left = unclaimed_.load(std::memory_order_relaxed); left != 0;) {
+      if (!unclaimed_.compare_exchange_weak(left, left - 1, std::memory_order_acquire, std::memory_order_relaxed)) continue;
+      write(frames_[count_ - left]);  // count_ stays until this one is written
+      --unwritten_;                   // seen by all before this thread looks whether it has more to do
+      ++written;
+      left = unclaimed_.load(std::memory_order_relaxed);
+    }
+    return written;
   }
 
  private:
-  enum class State { home, out, claimed };
   std::vector<HandedFrame> frames_;  // the first count_ are in use, the others keep their memory
   size_t count_ = 0;
-  std::atomic<State> state_ = State::home;
+  std::atomic<size_t> unclaimed_ = 0, unwritten_ = 0;
 };
 
 }  // namespace husk::vmm

@@ -7,6 +7,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <thread>
+
 #include "vmm/devices/fake_guest.h"
 #include "vmm/devices/mmio_transport.h"
 
@@ -446,7 +449,7 @@ void hand_over_the_first(Net& net) {
     net.transmit.descriptor(net.memory, i, kBuffer + 0x1000 * i, sizeof(NetHeader) + 60, 0);
   }
   net.transmit.offer(net.memory, 0);
-  ASSERT_TRUE(net.device->hand_over());
+  ASSERT_TRUE(net.device->hand_over(1, 64));
   net.transmit.offer(net.memory, 1);
 }
 
@@ -455,7 +458,7 @@ TEST(NetDevice, handed_frames_leave_when_they_are_written_and_before_later_ones)
   hand_over_the_first(net);
   EXPECT_FALSE(net.device->is_drained());
   net.device->process();
-  EXPECT_FALSE(net.device->hand_over());
+  EXPECT_FALSE(net.device->hand_over(1, 64));
   EXPECT_EQ(net.arrived(), "");
   EXPECT_EQ(net.transmit.used_index(net.memory), 0);
   net.device->write_handed();
@@ -471,11 +474,60 @@ TEST(NetDevice, handed_frames_leave_when_they_are_written_and_before_later_ones)
   EXPECT_EQ(net.captured, (std::vector{frame_of(60, 'a'), frame_of(60, 'b')}));
 }
 
+TEST(NetDevice, hands_over_only_the_last_frames_and_only_if_there_are_enough) {
+  Net net(false);
+  auto send = [&net](char last) {
+    for (u16 i = 0; i <= last - 'a'; ++i) {
+      FakeGuest::put(net.memory, kBuffer + 0x1000 * i, with_header({}, frame_of(60, static_cast<char>('a' + i))));
+      net.transmit.descriptor(net.memory, i, kBuffer + 0x1000 * i, sizeof(NetHeader) + 60, 0);
+      net.transmit.offer(net.memory, i);
+    }
+  };
+  send('c');
+  EXPECT_FALSE(net.device->hand_over(4, 64));
+  EXPECT_EQ(net.arrived(), "");
+  EXPECT_TRUE(net.device->hand_over(3, 1));
+  EXPECT_EQ(net.arrived(), frame_of(60, 'a'));
+  EXPECT_EQ(net.arrived(), frame_of(60, 'b'));
+  EXPECT_EQ(net.arrived(), "");
+  EXPECT_EQ(net.transmit.used_index(net.memory), 2);
+  EXPECT_EQ(net.device->write_handed(), 1u);
+  EXPECT_EQ(net.arrived(), frame_of(60, 'c'));
+  EXPECT_EQ(net.device->write_handed(), 0u);
+  net.device->process();
+  EXPECT_EQ(net.device->counters().sent, 3u);
+}
+
+TEST(HandedFrames, each_is_written_once_by_whichever_thread_claims_it) {
+  HandedFrames handed;
+  std::atomic<size_t> written = 0;
+  std::atomic<bool> over = false;
+  auto write = [&written](HandedFrame& frame) {
+    ++frame.size;
+    ++written;
+  };
+  std::thread other([&] {
+    while (!over) handed.write_all(write);
+  });
+  size_t sent = 0;
+  for (size_t round = 0; round < 20000; ++round) {
+    for (size_t i = 0; i <= round % 7; ++i, ++sent) handed.add().size = 0;
+    handed.send_out();
+    if (round % 2 == 0) handed.write_all(write);
+    while (handed.are_out()) std::this_thread::yield();
+    for (const HandedFrame& frame : handed.frames()) ASSERT_EQ(frame.size, 1u);
+    handed.clear();
+  }
+  over = true;
+  other.join();
+  EXPECT_EQ(written, sent);
+}
+
 TEST(NetDevice, guest_hears_of_handed_frames_that_are_given_back_although_others_are_out) {
   Net net(false);
   hand_over_the_first(net);
   net.device->write_handed();
-  EXPECT_TRUE(net.device->hand_over());
+  EXPECT_TRUE(net.device->hand_over(1, 64));
   EXPECT_EQ(net.transmit.used_index(net.memory), 1);
   EXPECT_EQ(net.notified, 1);
 }
@@ -490,7 +542,7 @@ TEST(NetDevice, handed_frame_keeps_its_header_and_is_checked) {
     net.transmit.descriptor(net.memory, i, kBuffer + 0x1000 * i, sizeof(NetHeader) + 3000, 0);
     net.transmit.offer(net.memory, i);
   }
-  ASSERT_TRUE(net.device->hand_over());
+  ASSERT_TRUE(net.device->hand_over(1, 64));
   net.device->write_handed();
   EXPECT_EQ(net.arrived(), with_header(segment_header(), frame_of(3000)));
   net.device->process();

@@ -43,7 +43,10 @@ bool Virtqueue::enable(const GuestMemory& memory, const QueueLayout& layout, boo
   return true;
 }
 
-bool Virtqueue::has_available() { return enabled_ && error_[0] == '\0' && load16(available_ + kIndexOffset) != next_available_; }
+u32 Virtqueue::available() const {
+  if (!enabled_ || error_[0] != '\0') return 0;
+  return static_cast<u16>(load16(available_ + kIndexOffset) - next_available_);
+}
 
 bool Virtqueue::append(const virtio::Descriptor& descriptor, Chain* chain) {
   bool write = (descriptor.flags & virtio::kDescriptorWrite) != 0;

@@ -44,8 +44,9 @@ class Virtqueue {
   u32 size() const { return layout_.size; }
   // The next request into *chain (its vectors are reused); false if there is none or the queue is broken.
   bool pop(Chain* chain);
-  // Is there a request that pop() would give?
-  bool has_available();
+  // Requests that pop() has not given yet; the guest's word, so perhaps more than it will give.
+  u32 available() const;
+  bool has_available() const { return available() != 0; }
   // Hands a chain back. The guest sees it at once.
   void push(u16 head, u32 bytes_written) {
     stage(head, bytes_written);

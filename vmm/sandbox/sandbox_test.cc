@@ -53,6 +53,8 @@ TEST(Sandbox, monitors_own_calls_are_allowed) {
               if (mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED) _exit(2);
               syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), 0);
               if (ioctl(pipes[0], TUNSETOFFLOAD, 0) == 0) _exit(3);
+              sched_param none{};
+              if (sched_setscheduler(0, SCHED_BATCH, &none) != 0) _exit(4);
             }),
             kAllowed);
 }
@@ -80,6 +82,11 @@ TEST(Sandbox, everything_else_ends_the_process) {
       {"executable mprotect", [] { syscall(SYS_mprotect, 0x10000, 4096, PROT_EXEC); }},
       {"making a TAP interface", [] { syscall(SYS_ioctl, 0, TUNSETIFF, "x"); }},
       {"typing into the terminal", [] { syscall(SYS_ioctl, 0, TIOCSTI, "x"); }},
+      {"another scheduling class",
+       [] {
+         sched_param first{.sched_priority = 1};
+         sched_setscheduler(0, SCHED_FIFO, &first);
+       }},
       {"setuid", [] { syscall(SYS_setuid, 0); }},
       {"process_vm_readv", [] { syscall(SYS_process_vm_readv, 1, nullptr, 0, nullptr, 0, 0); }},
       {"prctl", [] { syscall(SYS_prctl, PR_SET_DUMPABLE, 1, 0, 0, 0); }},
