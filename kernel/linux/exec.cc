@@ -120,12 +120,12 @@ Result<void> map_program(Process& process, const Program& program) {
     }
   }
   layout.heap_start = elf.end + layout.load_bias + random_page_offset(kBrkRandomPages);
-  process.space->set_heap_start(layout.heap_start);
   if (program.interpreter_file) {
     object = TRY(program.interpreter_file->memory_object());
     layout.interpreter_base = TRY(map_elf(*process.space, program.interpreter, std::move(object), 0));
   }
   layout.vdso = TRY(map_vdso(*process.space));
+  process.space->set_heap_start(layout.heap_start);
   return {};
 }
 

@@ -102,6 +102,7 @@ Result<u64> map_vdso(mem::AddressSpace& space) {
   request.shared = true;
   request.protection_limit = PROT_READ;
   request.object = *vdso.data;
+  request.populate = true;
   TRY(space.map(request));
   request.address = base + kPageSize;
   request.length = text_size();

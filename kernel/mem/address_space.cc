@@ -16,7 +16,7 @@ namespace {
 constexpr u64 kStackGuard = kMiB;  // Linux: stack_guard_gap, 256 pages
 constexpr u64 kLow2GiB = u64{1} << 31;
 constexpr u64 kHugeWorthwhile = 4 * kMiB;  // anonymous mappings from this size on are placed for 2 MiB pages
-constexpr u64 kEagerText = 4 * kMiB;       // image files up to this size are mapped whole at once
+constexpr u64 kEagerText = 8 * kMiB;       // image files up to this size are mapped whole at once
 constexpr const char* kHeapLabel = "[heap]";
 
 bool valid_range(u64 address, u64 length) { return address <= kUserEnd && length <= kUserEnd - address; }
@@ -229,7 +229,7 @@ Result<u64> State::map(const MapRequest& request) {
   if (from == 0) return start;
   // A loader writes to a library's data at once, but not to what it maps behind that.
   const bool writable = (request.protection & kProtWrite) != 0, fixed = request.placement == MapRequest::Placement::fixed;
-  const bool at_once = request.populate || (writable && (request.object || !fixed));
+  const bool at_once = writable && (request.object || !fixed);
   // As on Linux, MAP_POPULATE that fails is no failure of mmap.
   (void)populate(from, start + length, writable ? Access::write : Access::read, at_once).ok();
   return start;
@@ -260,21 +260,30 @@ Result<void> State::may_protect(u64 start, u64 end, u32 protection) {
   return {};
 }
 
+// A loader makes each library's relocated data read-only before the program runs, one after the other, and the program's own, which lies below the heap,
+// last. Nobody writes to them in between, so that they wait in `early`, which the program's own ends.
+bool State::is_relro(const Mapping& m, u64 end, u32 protection) const {
+  return loading && m.start > heap_start && m.end == end && m.object && m.object->immutable() && !m.shared &&
+         m.protection == (kProtRead | kProtWrite) && protection == kProtRead;
+}
+
 Result<void> State::protect(u64 start, u64 end, u32 protection) {
   u64 stop = covered_end(start, end);
   if (stop > start) {
     TRY(may_protect(start, stop, protection));
     TRY(isolate(start, stop));
-    platform::PageTableBatch batch(space);
+    const Mapping& first = *containing(start);
+    const bool waits = is_relro(first, stop, protection), stack = first.protection == 0 && first.huge == HugeAdvice::never;
     Result<void> done;
     for (Mapping* m = mappings.at_or_after(start); m != nullptr && m->start < stop && done; m = Mappings::next(m)) {
       if (m->protection == protection) continue;
-      done = protect_tables(batch, *m, protection);
+      done = protect_tables(early, *m, protection);
       if (done) m->protection = protection;
     }
-    done = finish(batch, std::move(done));
+    if (!waits) done = finish(early, std::move(done));
     merge(start, stop);
     TRY(std::move(done));
+    if (stack) populate_first(std::max(start, stop - 16 * kPageSize), stop);
   }
   if (stop < end) return Error(ENOMEM);
   return {};
@@ -342,7 +351,7 @@ u64 State::set_heap_end(u64 end) {
   Result<void> done;
   if (new_page > old_page) done = grow_heap(old_page, new_page);
   if (new_page < old_page) done = unmap(new_page, old_page);
-  if (done && new_page > old_page) populate_heap(old_page, new_page);
+  if (done && new_page > old_page) populate_first(old_page, new_page);
   if (done) heap_end = end;
   return heap_end;
 }
@@ -384,6 +393,7 @@ Result<u64> AddressSpace::map(const MapRequest& request) { return state_->map(re
 Result<void> AddressSpace::unmap(u64 address, u64 length) {
   length = align_up(length, kPageSize);
   if (!is_aligned(address, kPageSize) || length == 0 || !valid_range(address, length)) return Error(EINVAL);
+  state_->loading = false;
   return state_->unmap(address, address + length);
 }
 
@@ -436,7 +446,10 @@ Result<void> AddressSpace::advise(u64 address, u64 length, int advice) {
   return state_->advise(address, address + rounded, advice);
 }
 
-void AddressSpace::set_heap_start(u64 start) { state_->heap_start = state_->heap_end = start; }
+void AddressSpace::set_heap_start(u64 start) {
+  state_->heap_start = state_->heap_end = start;
+  state_->loading = true;
+}
 u64 AddressSpace::set_heap_end(u64 end) { return state_->set_heap_end(end); }
 u64 AddressSpace::heap_start() const { return state_->heap_start; }
 void AddressSpace::set_stack_limit(u64 bytes) { state_->stack_limit = bytes; }

@@ -100,7 +100,7 @@ Result<Mapping*> State::accessible(u64 address, Access access) {
 
 State::Window State::choose_window(Mapping& m, u64 page) {
   bool whole = m.whole && (m.protection & kProtWrite) == 0;
-  if (whole || is_data(m) || (m.length() <= kSmallMapping * kPageSize && !scarce())) return {m.start, m.end};
+  if (whole || is_data(m) || (m.length() <= kFirstWindow * kPageSize && !scarce())) return {m.start, m.end};
   u64 first = m.object ? kFirstFileWindow : kFirstWindow;
   u64 window = page == m.next_fault ? std::min<u64>(m.window * 2, kWindowMax) : first;
   if (!m.object && scarce()) window = 1;
@@ -127,12 +127,12 @@ u64 State::early_start(const MapRequest& request, u64 start, u64 length) const {
   }
   if (request.shared || request.grows_down || scarce()) return 0;
   bool belongs = placed && below != nullptr && below->object && below->object->immutable();
-  u64 most = request.object ? (placed && request.object->immutable() ? kSmallMapping : 0) : (belongs ? kSmallMapping : kTinyMapping);
+  u64 most = request.object ? (placed && request.object->immutable() ? kDataMapping : 0) : (belongs ? kSmallMapping : kTinyMapping);
   return length <= most * kPageSize ? start : 0;
 }
 
-// The C library writes to what brk(2) gives it at once.
-void State::populate_heap(u64 start, u64 end) {
+// The C library writes to what brk(2) gives it, and to the top of a thread's stack, at once.
+void State::populate_first(u64 start, u64 end) {
   if (!scarce()) (void)populate(start, std::min(end, start + kFirstWindow * kPageSize), Access::write).ok();
 }
 

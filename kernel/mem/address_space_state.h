@@ -57,6 +57,7 @@ struct AddressSpace::State {
   Mappings mappings;
   PageMap pages;
   platform::PageTableBatch early;  // what is not used at once waits here for what is, or for a fault: one exit for the pieces of a library
+  bool loading = false;            // from set_heap_start() to the next unmap()
   u64 mapped = 0;
   u64 faults = 0;
   u64 resident_peak = 0;
@@ -84,6 +85,7 @@ struct AddressSpace::State {
   Result<u64> map(const MapRequest& request);
   Result<void> unmap(u64 start, u64 end);
   Result<void> may_protect(u64 start, u64 end, u32 protection);
+  bool is_relro(const Mapping& m, u64 end, u32 protection) const;
   Result<void> protect(u64 start, u64 end, u32 protection);
   Result<void> advise_mapping(Mapping& m, u64 start, u64 end, int advice);
   Result<void> advise(u64 start, u64 end, int advice);
@@ -113,7 +115,7 @@ struct AddressSpace::State {
   bool clear_pages(u64 start, u64 end);
   Window choose_window(Mapping& m, u64 page);
   u64 early_start(const MapRequest& request, u64 start, u64 length) const;
-  void populate_heap(u64 start, u64 end);
+  void populate_first(u64 start, u64 end);
   Result<u64> fill(Mapping& m, u64 page, Window window, Access access, platform::PageTableBatch& batch);
   Result<PhysAddr> source_of(Mapping& m, u64 page);
   Result<u64> fill_zero(Mapping& m, u64 page, Window window, platform::PageTableBatch& batch);

@@ -339,6 +339,57 @@ TEST_F(Space, what_waits_is_there_for_a_fault_and_gone_after_munmap) {
   EXPECT_EQ(fake::mapped_pages(0), pages);
 }
 
+// What a loader does before the program runs: each library's relocated data, then the program's own, which lies below the heap.
+TEST_F(Space, relocated_data_of_libraries_is_made_read_only_with_the_programs) {
+  auto data = [&](u64 at) {
+    MapRequest r{.address = at, .length = 4 * kPageSize, .protection = PROT_READ | PROT_WRITE, .placement = Placement::fixed};
+    r.object = *make_ref<Image>(0, 4);
+    EXPECT_EQ(*space_->map(r), at);
+    EXPECT_TRUE(allowed(at, Access::write));
+  };
+  auto seal = [&](u64 at) { EXPECT_TRUE(space_->protect(at, 2 * kPageSize, PROT_READ).ok()); };
+  const u64 program = kGiB, first = 2 * kGiB, second = 3 * kGiB, late = 4 * kGiB;
+  for (u64 at : {program, first, second, late}) data(at);
+  space_->set_heap_start(program + 4 * kPageSize);
+  u64 entries = fake::counters().nub_entries;
+  seal(first);
+  seal(second);
+  EXPECT_EQ(fake::counters().nub_entries, entries);
+  EXPECT_EQ(touch(first + 2 * kPageSize, Access::write), 0);
+  seal(program);
+  EXPECT_EQ(fake::counters().nub_entries, entries + 1);
+  for (u64 at : {program, first, second}) {
+    EXPECT_EQ(touch(at + kPageSize, Access::write), EACCES);
+    EXPECT_EQ(touch(at, Access::read), 0);
+    EXPECT_EQ(touch(at + 2 * kPageSize, Access::write), 0);
+  }
+  ASSERT_TRUE(space_->unmap(first, 4 * kPageSize).ok());
+  seal(late);
+  EXPECT_EQ(touch(late, Access::write), EACCES);
+}
+
+TEST_F(Space, what_is_not_a_loaders_is_read_only_at_once) {
+  space_->set_heap_start(kGiB);
+  u64 memory = anonymous(4 * kPageSize, PROT_READ | PROT_WRITE, 2 * kGiB);
+  ASSERT_TRUE(space_->protect(memory, kPageSize, PROT_READ).ok());
+  EXPECT_EQ(touch(memory, Access::write), EACCES);
+  MapRequest r{.address = 3 * kGiB, .length = 4 * kPageSize, .protection = PROT_READ | PROT_WRITE, .placement = Placement::fixed};
+  r.object = *make_ref<Image>(0, 4);
+  ASSERT_TRUE(space_->map(r).ok());
+  ASSERT_TRUE(space_->protect(r.address, kPageSize, PROT_NONE).ok());
+  EXPECT_EQ(touch(r.address, Access::read), EACCES);
+}
+
+TEST_F(Space, top_of_a_new_stack_is_there_at_once) {
+  MapRequest r{.length = 64 * kPageSize, .protection = PROT_NONE};
+  r.small_pages = true;
+  u64 at = *space_->map(r);
+  ASSERT_TRUE(space_->protect(at + kPageSize, 63 * kPageSize, PROT_READ | PROT_WRITE).ok());
+  EXPECT_TRUE(allowed(at + 63 * kPageSize, Access::write));
+  EXPECT_FALSE(allowed(at + 32 * kPageSize, Access::write));
+  EXPECT_EQ(touch(at, Access::read), EACCES);
+}
+
 // The tables are full when they are entered: a fault says it, and works once there is room.
 TEST_F(Space, what_waits_in_vain_is_said_again_by_a_fault) {
   MapRequest r{.address = kGiB, .length = 10 * kPageSize, .protection = PROT_READ | PROT_EXEC, .placement = Placement::fixed};
