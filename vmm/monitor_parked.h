@@ -5,10 +5,11 @@
 // for many frames, and no other thread is woken. While it goes on ("serving") the I/O thread does not watch the descriptor, no doorbell is asked for, and
 // the guest is told that polling is in vain. It ends when nothing came for kPatience: then the vCPU sleeps, and the I/O thread watches. Or when the guest
 // has not parked for kAbsence: the I/O thread takes over, until it parks again. A guest that sends much does better with a thread that copies it out
-// meanwhile: then nothing is served for kBulk. With several frames at once, writing what the guest answers takes
-// as long as a good part of its own work (this host's TCP comes along): the I/O thread does it if it finds the time. It is given one frame more each time,
-// and half of them as soon as it has not written all when the guest parks again; the vCPU's thread writes those. So a host without a CPU to spare has all
-// done by the vCPU's thread.
+// meanwhile: then nothing is served for kBulk.
+//
+// To write what the guest answers to several frames takes a good part of the guest's own time, because this host's TCP comes along: the I/O thread does it
+// if it finds the time (MonitorDevices::start() lets it wait for a CPU without work). It is given one frame more each round, and half as many as soon as
+// it has not begun with all of them when the guest parks again: the vCPU's thread writes the others itself. Without a CPU to spare, it soon writes all.
 //
 // Any thread may ask serving(); all other state belongs to the device's mutex. Only for a TAP: writing to it raises no SIGPIPE.
 #pragma once
@@ -28,7 +29,7 @@ class ParkedService {
   static constexpr u64 kAbsenceNs = 1000 * 1000;  // also how long a frame may wait for a guest that sends and computes on
   static constexpr u64 kBulkBytes = 128 * kKiB, kBulkNs = 10 * 1000 * 1000;
   static constexpr u64 kMuchReceived = 32 * kKiB;  // in one round
-  static constexpr u64 kManyFrames = 4;            // in one round
+  static constexpr u64 kManyFrames = 4;            // in one round; fewer answers are not worth waking the other thread
 
   // `watched` is the device's descriptor in the loop, with these events.
   ParkedService(NetDevice& device, host::EventLoop& loop, int watched, u32 events);
@@ -57,7 +58,7 @@ class ParkedService {
   std::atomic<bool> serving_ = false;
   bool at_work_ = false, timer_runs_ = false;
   bool received_much_ = false;  // in the round before
-  u32 share_ = 0;               // frames that the I/O thread is given at once
+  u32 share_ = 0;               // most frames that the I/O thread is given at once
   u64 rounds_ = 0, rounds_before_ = 0;
   u64 bulk_until_ns_ = 0;  // vCPU thread
   u64 known_news_ = 0;     // the guest was woken for it

@@ -38,7 +38,8 @@ class HandedFrames {
     unclaimed_.store(count_, std::memory_order_release);
   }
 
-  // Any thread: calls write(HandedFrame&) for those that are out and nobody has claimed, in order. Their number.
+  // Any thread: calls write(HandedFrame&) for those that are out and nobody has claimed. Their number. One thread keeps the order; of two threads the
+  // slower one's frame may leave after its successor, as on a wire.
   template <typename Write>
   size_t write_all(Write write) {
     size_t written = 0;
