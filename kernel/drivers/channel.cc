@@ -82,10 +82,9 @@ bool Channel::poll() {
     any = true;
     input_waiters.wake_all(vfs::kIn);
   }
-  if (output_->poll()) {
-    any = true;
-    if (output_->roomy() || output_->idle()) output_waiters.wake_all(vfs::kOut);
-  }
+  bool writable = false;
+  any |= output_->poll_for_writers(&writable);
+  if (writable) output_waiters.wake_all(vfs::kOut);
   if (receive_->broken() || transmit_->broken()) stop_if_broken();
   return any;
 }

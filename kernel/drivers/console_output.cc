@@ -116,6 +116,16 @@ bool OutputStream::poll() {
   return any;
 }
 
+bool OutputStream::poll_for_writers(bool* writable) {
+  bool any = false;
+  while (!*writable && poll()) {
+    any = true;
+    *writable = roomy() || idle();
+    if (!*writable) want_interrupt();  // and look again
+  }
+  return any;
+}
+
 void OutputStream::mark_done(u16 id) {
   for (u16 i = 0; i < flight_count_; ++i) {
     Flight& flight = flights_[(flight_first_ + i) % kFlightsMax];

@@ -24,6 +24,9 @@ class OutputStream {
   bool write_all(std::span<const u8> head, std::span<const u8> body);
   // Collects what the device is done with. True if there was something.
   bool poll();
+  // The same for writers that sleep: *writable if that made it worth waking them. Else an interrupt comes for what follows: the one that was asked for
+  // may have been for what was found now.
+  bool poll_for_writers(bool* writable);
   // Interrupt when about half of what is in flight is done.
   void want_interrupt() { queue_.want_interrupt(static_cast<u16>(flight_count_ / 2 + 1)); }
   void want_no_interrupt() { queue_.want_no_interrupt(); }
