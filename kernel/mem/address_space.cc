@@ -17,6 +17,7 @@ constexpr u64 kStackGuard = kMiB;  // Linux: stack_guard_gap, 256 pages
 constexpr u64 kLow2GiB = u64{1} << 31;
 constexpr u64 kHugeWorthwhile = 4 * kMiB;  // anonymous mappings from this size on are placed for 2 MiB pages
 constexpr u64 kEagerText = 8 * kMiB;       // image files up to this size are mapped whole at once
+constexpr u64 kStackTop = 16 * kPageSize;  // of a thread's new stack: present at once
 constexpr const char* kHeapLabel = "[heap]";
 
 bool valid_range(u64 address, u64 length) { return address <= kUserEnd && length <= kUserEnd - address; }
@@ -227,7 +228,7 @@ Result<u64> State::map(const MapRequest& request) {
   merge(start, start + length);
   u64 from = request.populate ? start : early_start(request, start, length);
   if (from == 0) return start;
-  // A loader writes to a library's data at once, but not to what it maps behind that.
+  // A loader writes to a library's data at once, but not to what it maps behind that. What is only read waits, with MAP_POPULATE, too.
   const bool writable = (request.protection & kProtWrite) != 0, fixed = request.placement == MapRequest::Placement::fixed;
   const bool at_once = writable && (request.object || !fixed);
   // As on Linux, MAP_POPULATE that fails is no failure of mmap.
@@ -261,7 +262,7 @@ Result<void> State::may_protect(u64 start, u64 end, u32 protection) {
 }
 
 // A loader makes each library's relocated data read-only before the program runs, one after the other, and the program's own, which lies below the heap,
-// last. Nobody writes to them in between, so that they wait in `early`, which the program's own ends.
+// last. Nobody writes to them in between, so that they wait in `early`, which is entered with the program's own, or whatever else comes first.
 bool State::is_relro(const Mapping& m, u64 end, u32 protection) const {
   return loading && m.start > heap_start && m.end == end && m.object && m.object->immutable() && !m.shared &&
          m.protection == (kProtRead | kProtWrite) && protection == kProtRead;
@@ -283,7 +284,7 @@ Result<void> State::protect(u64 start, u64 end, u32 protection) {
     if (!waits) done = finish(early, std::move(done));
     merge(start, stop);
     TRY(std::move(done));
-    if (stack) populate_first(std::max(start, stop - 16 * kPageSize), stop);
+    if (stack) populate_first(std::max(start, stop - kStackTop), stop);
   }
   if (stop < end) return Error(ENOMEM);
   return {};
