@@ -47,6 +47,8 @@ class PageTableBatch {
   u32 count_ = 0;
   int error_ = 0;
 };
+// KVM shadows the page tables: the first use of each page costs ten times what the host needs to copy it to memory where it maps neighbours along.
+bool first_use_is_dear();
 // The program is about to use these large pages, from the first to the last: advice to whoever gives the machine its memory.
 void expect_use(PhysAddr start, u64 length);
 Result<u32> create_space();

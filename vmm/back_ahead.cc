@@ -7,6 +7,14 @@
 
 namespace husk::vmm {
 
+bool BackAhead::reached(u64 end) {
+  const u64 pages = align_up(end, kHugePageSize) / kHugePageSize;
+  if (pages <= reached_) return false;
+  reached_ = pages;
+  ask(static_cast<u32>(pages << abi::kMonitorBackCountBits | 1));
+  return true;
+}
+
 bool BackAhead::step() {
   u32 left = left_.load(std::memory_order_relaxed);
   u64 count = left & ((1u << abi::kMonitorBackCountBits) - 1), first = left >> abi::kMonitorBackCountBits;

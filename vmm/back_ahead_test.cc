@@ -47,6 +47,21 @@ TEST_F(BackAheadTest, the_latest_wish_counts) {
   EXPECT_FALSE(present(kStart));
 }
 
+TEST_F(BackAheadTest, who_reaches_a_further_page_gets_the_next) {
+  BackAhead low(memory_);
+  EXPECT_FALSE(low.reached(kPageSize));
+  EXPECT_FALSE(low.reached(kHugePageSize));
+  EXPECT_TRUE(ahead_.reached(kStart + kPageSize));
+  EXPECT_TRUE(ahead_.step());
+  EXPECT_TRUE(present(kStart + kHugePageSize));
+  EXPECT_FALSE(present(kStart) || present(kStart + 2 * kHugePageSize));
+  EXPECT_FALSE(ahead_.reached(kStart + kHugePageSize));
+  EXPECT_FALSE(ahead_.step());
+  EXPECT_TRUE(ahead_.reached(kStart + kHugePageSize + 1));
+  EXPECT_TRUE(ahead_.step());
+  EXPECT_TRUE(present(kStart + 2 * kHugePageSize));
+}
+
 TEST_F(BackAheadTest, what_is_no_memory_or_hidden_is_passed_over) {
   memory_.hide(kStart + kMiB, kPageSize);
   ahead_.ask(pages(kStart, 1));

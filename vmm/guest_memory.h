@@ -6,12 +6,14 @@
 
 #include <string.h>
 
+#include <atomic>
 #include <span>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "base/types.h"
+#include "host/file_descriptor.h"
 
 namespace husk::vmm {
 
@@ -29,6 +31,8 @@ class HostMapping {
     return *this;
   }
   ~HostMapping();
+  // Addresses for `size` bytes (none accessible yet), aligned for large pages. Throws MonitorError.
+  static HostMapping reserve(u64 size);
   u8* host() const { return host_; }  // null: none
   u64 size() const { return size_; }
   u8* release() { return std::exchange(host_, nullptr); }
@@ -36,6 +40,28 @@ class HostMapping {
  private:
   u8* host_ = nullptr;
   u64 size_ = 0;
+};
+
+// A file, mapped, whose first kCopiedMax bytes (whole large pages) become memory of this machine alone. KVM may write to the copy, so that it maps
+// neighbouring pages ahead (it does not in read-only slots: 10 to 20 us a page where it shadows page tables); the nub's page tables do not let the guest.
+// Copying takes some milliseconds and touches no GuestMemory: whatever threads have time may work at it together.
+class FileWithCopy {
+ public:
+  static constexpr u64 kCopiedMax = 8 * kMiB;
+
+  // Of the file's [hole_start, hole_end) nothing is read: it becomes zeros as far as it is copied. The descriptor may be closed afterwards. Throws
+  // MonitorError.
+  FileWithCopy(u64 size, int fd, u64 hole_start, u64 hole_end);
+  // Copies large pages that no thread has begun until there are none. Throws MonitorError.
+  void work();
+
+ private:
+  friend class GuestMemory;
+  void read(u64 from, u64 to);
+  HostMapping mapping_;
+  const host::FileDescriptor fd_;
+  const u64 size_, copied_, hole_start_, hole_end_;  // copied_ may be more than the file has: zeros follow it
+  std::atomic<u64> next_{0};
 };
 
 class GuestMemory {
@@ -50,12 +76,8 @@ class GuestMemory {
   // The first `size` bytes of a file, shared with everybody who maps it, never writable. The descriptor may be closed afterwards.
   void add_file(u64 start, u64 size, int fd);
 
-  // The same, with the first kCopiedMax bytes (whole large pages) copied into memory of this machine alone. KVM may write to the copy, so that it maps
-  // neighbouring pages ahead (it does not in read-only slots: 10 to 20 us a page where it shadows page tables); the nub's page tables do not let the guest.
-  // In two steps: the first is slow and touches no GuestMemory, so that another thread may use one meanwhile.
-  static constexpr u64 kCopiedMax = 8 * kMiB;
-  static HostMapping map_file_with_copied_start(u64 size, int fd);
-  void add_file_with_copied_start(u64 start, HostMapping file);
+  // The same as a FileWithCopy made it, which nobody may be working on any more.
+  void add_file_with_copy(u64 start, FileWithCopy& file);
 
   // From now on range() and what builds on it refuse these addresses: the nub's memory and what it sealed, which devices must not reach on the
   // guest's behalf. Once per range, before the guest runs.
@@ -106,7 +128,6 @@ class GuestMemory {
 
  private:
   std::span<u8> find(PhysAddr address, u64 size, Access access) const;
-  static HostMapping reserve_aligned(u64 size);
   void add(u64 start, u64 size, void* host, bool writable);
   std::vector<Region> regions_, hidden_;
 };

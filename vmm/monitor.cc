@@ -111,12 +111,24 @@ struct Monitor::Preparation {
   ~Preparation() { wait(); }
   void wait() {
     if (thread.joinable()) thread.join();
+    shared = nullptr;
+  }
+  // The thread helps with this if its own work ends in time.
+  void share(std::shared_ptr<FileWithCopy> work) {
+    std::lock_guard lock(mutex);
+    shared = std::move(work);
   }
   void prepare() {
     try {
       vm = std::make_unique<Vm>();
       vcpu = std::make_unique<Vcpu>(*vm, 0);
       created_ns = now_ns();
+      std::shared_ptr<FileWithCopy> work;
+      {
+        std::lock_guard lock(mutex);
+        work = shared;
+      }
+      if (work != nullptr) work->work();
     } catch (const MonitorError& failure) {
       error = failure.what();
     }
@@ -125,7 +137,9 @@ struct Monitor::Preparation {
   std::unique_ptr<Vcpu> vcpu;  // destroyed before the Vm
   std::string error;
   u64 created_ns = 0;
-  std::thread thread;  // last: starts when the rest is there
+  std::mutex mutex;
+  std::shared_ptr<FileWithCopy> shared;  // under mutex
+  std::thread thread;                    // last: starts when the rest is there
 };
 
 class Monitor::Machine : public MmioHandler {
@@ -426,7 +440,10 @@ MmioHandler::Next Monitor::Machine::mmio_store(PhysAddr address, u32 size, u64 v
       arm_guest_timer();
       count_doorbell(1);
       return Next::resume;
-    case abi::kMonitorTables: table_editor_->run(static_cast<u32>(value)); return Next::resume;
+    case abi::kMonitorTables:
+      table_editor_->run(static_cast<u32>(value));
+      if (back_ahead_.reached(table_editor_->memory_end())) devices_.loop().wake();
+      return Next::resume;
     case abi::kMonitorBack:
       back_ahead_.ask(static_cast<u32>(value));
       devices_.loop().wake();
@@ -496,7 +513,10 @@ Monitor::~Monitor() = default;
 
 MonitorResult Monitor::run(const MonitorOptions& options) {
   ImageFile image = ImageFile::open(options.image_path);
-  if (TableEditor::worthwhile()) image.map_ahead();
+  if (TableEditor::worthwhile()) {
+    preparation_->share(image.with_copy());
+    image.with_copy()->work();
+  }
   preparation_->wait();
   if (!preparation_->error.empty()) throw MonitorError(preparation_->error);
   machine_ = std::make_unique<Machine>(*preparation_, std::move(image), options);

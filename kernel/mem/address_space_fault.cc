@@ -18,6 +18,7 @@ namespace {
 
 constexpr u64 kSmallMapping = 16;  // pages: filled whole by the first fault
 constexpr u64 kDataMapping = 128;  // the same for a file's data to be relocated, if memory is not scarce
+constexpr u64 kLibraryHead = 256;  // of a library's symbols and relocations, where a first use is dear
 constexpr u64 kTinyMapping = 4;    // anonymous: filled at once
 constexpr u64 kFirstWindow = 32, kFirstFileWindow = 64, kWindowMax = 256;
 constexpr u64 kHugeMapping = 4 * kMiB;  // from this size on anonymous mappings take 2 MiB pages without advice
@@ -193,8 +194,16 @@ Result<u64> State::fill(Mapping& m, u64 page, Window window, Access access, plat
   if (m.shared) return fill_borrowed(m, page, window, access, batch);
   // Copying data that is only read now saves the second fault. Of a file that can be written only the page itself is copied, and only when
   // it must: the others show what is written to it later (mmap(2), MAP_PRIVATE).
-  if (access == Access::write || is_data(m)) return fill_copy(m, page, m.object->immutable() ? window : Window{page, page + kPageSize}, batch);
+  if (access == Access::write || is_data(m) || is_library_head(m))
+    return fill_copy(m, page, m.object->immutable() ? window : Window{page, page + kPageSize}, batch);
   return fill_borrowed(m, page, window, access, batch);
+}
+
+// Symbols and relocations of a library, which a loader reads nearly all of: below more of the same file that is mapped already.
+bool State::is_library_head(const Mapping& m) const {
+  if (!platform::first_use_is_dear() || m.protection != kProtRead || m.offset != 0 || !m.whole || m.length() > kLibraryHead * kPageSize) return false;
+  const Mapping* above = containing(m.end);
+  return above != nullptr && above->object == m.object && plentiful();
 }
 
 bool State::fill_huge(Mapping& m, u64 page, Zeroed zeroed, platform::PageTableBatch& batch) {

@@ -123,6 +123,7 @@ struct AddressSpace::State {
   u64 copy_pages(Mapping& m, u64 address, PhysAddr frames, u64 count, platform::PageTableBatch& batch);
   Result<u64> fill_borrowed(Mapping& m, u64 page, Window window, Access access, platform::PageTableBatch& batch);
   u64 fill_huge_ahead(Mapping& m, u64 chunk, platform::PageTableBatch& batch);
+  bool is_library_head(const Mapping& m) const;
   bool fill_huge(Mapping& m, u64 page, Zeroed zeroed, platform::PageTableBatch& batch);
   bool fill_huge_borrowed(Mapping& m, u64 page, Access access, platform::PageTableBatch& batch);
 

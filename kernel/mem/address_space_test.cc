@@ -312,6 +312,42 @@ TEST_F(Space, the_pieces_of_a_library_are_there_without_faults) {
   EXPECT_EQ(space_->fault_count(), 0u);
 }
 
+TEST_F(Space, heads_of_libraries_are_copied_where_a_first_use_is_dear) {
+  auto in_image = [](u64 at) { return fake::lookup(0, at)->physical.value >= abi::kMonitorImageAddress; };
+  auto map_library = [&](u64 head_pages) {
+    MapRequest r{.length = (head_pages + 20) * kPageSize, .protection = PROT_READ};
+    r.object = *make_ref<Image>(0, head_pages + 20);
+    const u64 at = *space_->map(r);
+    r.address = at + head_pages * kPageSize;
+    r.length = 10 * kPageSize;
+    r.offset = head_pages * kPageSize;
+    r.protection = PROT_READ | PROT_EXEC;
+    r.placement = Placement::fixed;
+    EXPECT_TRUE(space_->map(r).ok());
+    for (u64 i : {u64{0}, head_pages - 1, head_pages}) EXPECT_EQ(read(at + i * kPageSize), 0x1000'0000 + i * 512);
+    EXPECT_FALSE(allowed(at, Access::write));
+    EXPECT_TRUE(in_image(at + head_pages * kPageSize));
+    return at;
+  };
+  EXPECT_TRUE(in_image(map_library(7)));
+  fake::shadow_page_tables();
+  const u64 at = map_library(7);
+  EXPECT_FALSE(in_image(at) || in_image(at + 6 * kPageSize));
+  EXPECT_TRUE(in_image(map_library(300)));
+  MapRequest file{.length = 7 * kPageSize, .protection = PROT_READ};
+  file.object = *make_ref<Image>(0, 7);
+  const u64 alone = *space_->map(file);
+  EXPECT_EQ(read(alone), 0x1000'0000u);
+  EXPECT_TRUE(in_image(alone));
+  // Its frames are its own, and go with it.
+  const u64 free = memory_statistics().free;
+  ASSERT_TRUE(space_->unmap(at, 7 * kPageSize).ok());
+  EXPECT_EQ(memory_statistics().free, free + 7 * kPageSize);
+  start(24 * kMiB, false);
+  fake::shadow_page_tables();
+  EXPECT_TRUE(in_image(map_library(7)));
+}
+
 // Pages that wait for a reason to be entered: whatever comes first finds them as if they had not waited.
 TEST_F(Space, what_waits_is_there_for_a_fault_and_gone_after_munmap) {
   const u64 pages = fake::mapped_pages(0), at = kGiB;

@@ -65,6 +65,7 @@ class FakeMachine {
   u32 current_space = 0, next_space = 1;
   u64 now = 0, deadline = 0, table_pages_max = ~u64{0};
   bool jit = false;
+  bool first_use_is_dear = false;
   Counters counters{};
   std::function<void()> halt_hook;
   std::string debug;
@@ -193,6 +194,7 @@ void set_image(void* bytes, u64 size) {
   machine().info.image_size = size;
 }
 void allow_jit(bool allowed) { machine().jit = allowed; }
+void shadow_page_tables() { machine().first_use_is_dear = true; }
 void limit_table_pages(u64 pages) { machine().table_pages_max = pages; }
 void advance(u64 ticks) { machine().now += ticks; }
 u64 armed_deadline() { return machine().deadline; }
@@ -250,6 +252,7 @@ void debug_write(const char* text, size_t length) {
 }
 
 std::span<abi::NubCall> nub_calls() { return this_cpu().shared->calls; }
+bool first_use_is_dear() { return fake::machine().first_use_is_dear; }
 void expect_use(PhysAddr, u64 length) { fake::machine().counters.bytes_expected += length; }
 
 Result<void> run_nub_calls(u32 count) {

@@ -24,6 +24,7 @@ void reset(u64 ram_size = kRamSizeDefault);
 const abi::BootInfo& boot_info();       // one free range: RAM from 2 MiB on, zeroed
 void set_image(void* bytes, u64 size);  // at kMonitorImageAddress
 void allow_jit(bool allowed);
+void shadow_page_tables();          // as KVM does: first_use_is_dear()
 void limit_table_pages(u64 pages);  // mapped pages after which the nub says ENOMEM
 
 void advance(u64 ticks);

@@ -118,6 +118,8 @@ void debug_write(const char* text, size_t length) {
 
 std::span<abi::NubCall> nub_calls() { return machine.shared->calls; }
 
+bool first_use_is_dear() { return machine.info->monitor_tables != 0; }
+
 void expect_use(PhysAddr start, u64 length) {
   if (machine.kind != abi::MachineKind::monitor) return;
   store_register(abi::kMonitorBack, static_cast<u32>(start.value / kHugePageSize << abi::kMonitorBackCountBits | length / kHugePageSize));
@@ -127,7 +129,7 @@ namespace {
 
 bool monitor_may(abi::NubOp op) {
   using enum abi::NubOp;
-  return machine.info->monitor_tables != 0 && (op == map || op == unmap || op == protect || op == copy);
+  return first_use_is_dear() && (op == map || op == unmap || op == protect || op == copy);
 }
 
 // What the monitor does of the calls where it is faster than the nub (kMonitorTables). Gives how many.

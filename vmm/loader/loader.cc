@@ -109,13 +109,20 @@ ImageFile ImageFile::from_fd(FileDescriptor fd, const std::string& name) {
   return image;
 }
 
+// Between what the machine starts from and its files are zeros.
+const std::shared_ptr<FileWithCopy>& ImageFile::with_copy() {
+  if (with_copy_ == nullptr)
+    with_copy_ = std::make_shared<FileWithCopy>(size_, fd_.get(), header_.manifest_offset + header_.manifest_size, header_.rootfs_offset);
+  return with_copy_;
+}
+
 LoadedMachine load_machine(Vm& vm, ImageFile& image, const LoadOptions& options) {
   const ImageHeader& header = image.header();
   GuestMemory& memory = vm.memory();
   if (options.ram_size == 0 || !is_aligned(options.ram_size, kPageSize)) throw MonitorError("the memory size must be a multiple of 4 KiB");
   if (options.windows.size() > abi::kWindowsMax) throw MonitorError("too many devices");
   memory.add_ram(0, options.ram_size);
-  if (options.shadow_paging) memory.add_file_with_copied_start(abi::kMonitorImageAddress, image.take_mapping());
+  if (options.shadow_paging) memory.add_file_with_copy(abi::kMonitorImageAddress, *image.with_copy());
   else memory.add_file(abi::kMonitorImageAddress, image.size(), image.fd());
 
   abi::MachineInput input{};

@@ -4,6 +4,7 @@
 // bad access. Called by vmm/monitor, and by tests with images made in memory (memfd).
 #pragma once
 
+#include <memory>
 #include <span>
 #include <string>
 
@@ -19,12 +20,8 @@ class ImageFile {
   static ImageFile open(const std::string& path);
   static ImageFile from_fd(FileDescriptor fd, const std::string& name);
 
-  // Maps the file as load_machine() does with `shadow_paging`, which takes up to some milliseconds: ahead, while something else is waited for.
-  void map_ahead() { mapping_ = GuestMemory::map_file_with_copied_start(size_, fd_.get()); }
-  HostMapping take_mapping() {
-    if (mapping_.host() == nullptr) map_ahead();
-    return std::move(mapping_);
-  }
+  // The file as load_machine() wants it with `shadow_paging`; somebody must have called work() and all who did be done before that.
+  const std::shared_ptr<FileWithCopy>& with_copy();
 
   const abi::ImageHeader& header() const { return header_; }
   u64 size() const { return size_; }
@@ -34,7 +31,7 @@ class ImageFile {
   FileDescriptor fd_;
   u64 size_ = 0;
   abi::ImageHeader header_{};
-  HostMapping mapping_;
+  std::shared_ptr<FileWithCopy> with_copy_;
 };
 
 // nullptr if the header of a file of `size` bytes is sound, else what is wrong with it.

@@ -105,7 +105,11 @@ bool TableEditor::perform(NubCall& call, bool* shortened) {
   }
   if (call.space != 0 || check_range(call.va, call.length) != 0) return false;
   if (runs_ != 0 && !apart(call.va, call.length, prepared_start_, prepared_end_ - prepared_start_)) return false;
-  if (call.op == NubOp::map) return may_map(call) && (map(call) || change(call, shortened));
+  if (call.op == NubOp::map) {
+    if (!may_map(call)) return false;
+    if (call.pa < kMonitorImageAddress) memory_end_ = std::max(memory_end_, call.pa + call.length);
+    return map(call) || change(call, shortened);
+  }
   return (call.op == NubOp::unmap || call.op == NubOp::protect) && change(call, shortened);
 }
 

@@ -20,6 +20,8 @@ class TableEditor {
   void run(u32 count);
   // Ring 0 is emulated on this host: no VMX, no SVM.
   static bool worthwhile();
+  // Up to where something of the RAM was mapped so far.
+  u64 memory_end() const { return memory_end_; }
 
  private:
   bool perform(abi::NubCall& call, bool* shortened);
@@ -40,6 +42,7 @@ class TableEditor {
 
   const GuestMemory& memory_;
   PhysAddr nub_state_, vcpu_shared_;
+  u64 memory_end_ = 0;
   // For the time of one run():
   abi::NubState state_{};  // a copy
   abi::ApplyList list_{};

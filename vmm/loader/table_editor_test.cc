@@ -177,6 +177,16 @@ TEST_F(TableEditorTest, maps_land_where_a_walk_finds_them) {
   EXPECT_EQ(walk(upper()), kFree | kPteLeaf | kPteUser | kPteNoExecute);
   audit();
 }
+TEST_F(TableEditorTest, it_knows_how_far_memory_was_mapped) {
+  EXPECT_EQ(filler_->memory_end(), 0u);
+  ASSERT_TRUE(map(kVa, kFree, 2 * kPageSize, kRW));
+  EXPECT_EQ(filler_->memory_end(), kFree + 2 * kPageSize);
+  ASSERT_TRUE(map(kVa + kMiB, kFree - kMiB, kPageSize, kRW));
+  ASSERT_TRUE(map(kVa + 2 * kMiB, kMonitorImageAddress + 0x4000, kPageSize, kRX));
+  EXPECT_FALSE(map(kVa + 3 * kMiB, kRam, kPageSize, kRW));
+  EXPECT_EQ(filler_->memory_end(), kFree + 2 * kPageSize);
+}
+
 TEST_F(TableEditorTest, large_pages_where_all_is_aligned_and_small_ones_around) {
   u64 page_size = 0, va = 0x40000000;
   ASSERT_TRUE(map(va - kPageSize, kFreeHuge - kPageSize, kHugePageSize + 2 * kPageSize, kRW));
