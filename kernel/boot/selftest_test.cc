@@ -1,8 +1,5 @@
 // Runs kernel_selftest.elf under KVM while a thread of the host interrupts it all the time, and in QEMU, whose timer interrupts it. Label "guest".
 #include <gtest/gtest.h>
-#include <sys/mman.h>
-#include <sys/random.h>
-#include <unistd.h>
 #include <x86intrin.h>
 
 #include <atomic>
@@ -10,10 +7,8 @@
 #include <iostream>
 #include <thread>
 
-#include "abi/monitor_device.h"
 #include "tests/guest/micro_image.h"
-#include "vmm/kvm/vcpu.h"
-#include "vmm/loader/loader.h"
+#include "tests/guest/micro_machine.h"
 #include "vmm/monitor_error.h"
 
 namespace husk {
@@ -25,19 +20,9 @@ constexpr auto kLimit = std::chrono::seconds(60);
 
 std::vector<u8> selftest_image() { return test::make_micro_image(HUSK_NUB_PATH, HUSK_SELFTEST_PATH, {}, 0); }
 
-class SelftestMachine : public vmm::MmioHandler {
+class SelftestMachine : public test::MicroMachine {
  public:
-  SelftestMachine() {
-    std::vector<u8> image = selftest_image();
-    int fd = memfd_create("image", MFD_CLOEXEC);
-    if (write(fd, image.data(), image.size()) != static_cast<ssize_t>(image.size())) abort();
-    file_ = vmm::ImageFile::from_fd(vmm::FileDescriptor(fd), "self-test image");
-    u8 entropy[32];
-    if (getrandom(entropy, sizeof(entropy), 0) != sizeof(entropy)) abort();
-    abi::DeviceWindow window{abi::WindowKind::monitor_device, 0, abi::kMonitorDeviceAddress, kPageSize, 0};
-    loaded_ = vmm::load_machine(vm_, file_, {64 * kMiB, {}, entropy, {&window, 1}, vcpu_.features(), 0});
-    vcpu_.load(loaded_.cpu);
-  }
+  SelftestMachine() : MicroMachine(selftest_image(), 64 * kMiB) {}
   vmm::RunEnd run(Interrupts interrupts) {
     std::atomic<bool> done = false;
     std::thread interrupter([&] {
@@ -56,30 +41,14 @@ class SelftestMachine : public vmm::MmioHandler {
     interrupter.join();
     return result;
   }
-  abi::MonitorPage page() {
-    abi::MonitorPage result;
-    vm_.memory().read(loaded_.monitor_page, &result);
-    return result;
-  }
-  u64 status() const { return status_; }
   const vmm::Vcpu& vcpu() const { return vcpu_; }
 
  private:
-  Next mmio_store(PhysAddr address, u32, u64 value) override {
-    switch (address.value - abi::kMonitorDeviceAddress) {
-      case abi::kMonitorPowerOff: status_ = value; return Next::stop;
-      case abi::kMonitorTimer: deadline_ = page().timer_deadline; return Next::resume;
-      case abi::kMonitorPark: vcpu_.park(page().timer_deadline); return Next::resume;
-    }
-    return Next::resume;
+  void on_store(u64 monitor_register, u64) override {
+    if (monitor_register == abi::kMonitorTimer) deadline_ = page().timer_deadline;
+    if (monitor_register == abi::kMonitorPark) vcpu_.park(page().timer_deadline);
   }
-  u64 mmio_load(PhysAddr, u32) override { return 0; }
 
-  vmm::Vm vm_;
-  vmm::Vcpu vcpu_{vm_, 0};
-  vmm::ImageFile file_;
-  vmm::LoadedMachine loaded_{};
-  u64 status_ = ~u64{0};
   std::atomic<u64> deadline_ = 0;
 };
 

@@ -1,26 +1,22 @@
 // Runs the micro-guest's tests (guest.cc), each in a machine of its own under KVM. Label "guest"; skipped where KVM is unusable.
 #include <gtest/gtest.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/random.h>
-#include <unistd.h>
 #include <x86intrin.h>
 
+#include <atomic>
 #include <chrono>
 #include <iostream>
 #include <thread>
 
 #include "abi/boot_config.h"
 #include "tests/guest/micro_image.h"
-#include "vmm/kvm/vcpu.h"
-#include "vmm/loader/loader.h"
+#include "tests/guest/micro_machine.h"
 #include "vmm/loader/table_editor.h"
 #include "vmm/monitor_error.h"
 
 namespace husk::test {
 namespace {
 
-using vmm::MmioHandler;
 using vmm::RunEnd;
 
 constexpr u64 kRequestInterrupt = 0x100;
@@ -33,57 +29,38 @@ struct Outcome {
   abi::BootInfo info;
 };
 
-class Machine : public MmioHandler {
+class Machine : public MicroMachine {
  public:
-  Machine(const std::vector<u8>& image, u64 ram_size) {
-    int fd = memfd_create("image", MFD_CLOEXEC);
-    if (write(fd, image.data(), image.size()) != static_cast<ssize_t>(image.size())) abort();
-    file_ = vmm::ImageFile::from_fd(vmm::FileDescriptor(fd), "micro image");
-    u8 entropy[32];
-    if (getrandom(entropy, sizeof(entropy), 0) != sizeof(entropy)) abort();
-    abi::DeviceWindow window{abi::WindowKind::monitor_device, 0, abi::kMonitorDeviceAddress, kPageSize, 0};
-    loaded_ = vmm::load_machine(vm_, file_, {ram_size, {}, entropy, {&window, 1}, vcpu_.features(), 0});
-    vcpu_.load(loaded_.cpu);
-  }
+  using MicroMachine::MicroMachine;
   Outcome run() {
     std::thread watchdog([this] {
       for (int i = 0; i < 2000 && !done_; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
       vcpu_.request_stop();
     });
-    Outcome outcome{vcpu_.run(*this), status_, vcpu_.crash_report(), {}, {}};
+    RunEnd end = vcpu_.run(*this);
     done_ = true;
     watchdog.join();
     if (helper_.joinable()) helper_.join();
-    vm_.memory().read(loaded_.monitor_page, &outcome.page);
+    Outcome outcome{end, status(), vcpu_.crash_report(), page(), {}};
     vm_.memory().read(loaded_.boot_info, &outcome.info);
     return outcome;
   }
 
  private:
-  Next mmio_store(PhysAddr address, u32, u64 value) override {
-    switch (address.value - abi::kMonitorDeviceAddress) {
-      case abi::kMonitorPowerOff: status_ = value; return Next::stop;
-      case abi::kMonitorTables:
-        vmm::TableEditor(vm_.memory(), loaded_.nub_state, loaded_.vcpu_shared).run(static_cast<u32>(value));
-        return Next::resume;
-      case kRequestInterrupt: vcpu_.request_interrupt(); return Next::resume;
+  void on_store(u64 monitor_register, u64 value) override {
+    switch (monitor_register) {
+      case abi::kMonitorTables: vmm::TableEditor(vm_.memory(), loaded_.nub_state, loaded_.vcpu_shared).run(static_cast<u32>(value)); break;
+      case kRequestInterrupt: vcpu_.request_interrupt(); break;
       case abi::kMonitorPark:
         helper_ = std::thread([this] {
           std::this_thread::sleep_for(std::chrono::milliseconds(20));
           vcpu_.request_interrupt();
         });
         vcpu_.park(0);
-        return Next::resume;
+        break;
     }
-    return Next::resume;
   }
-  u64 mmio_load(PhysAddr, u32) override { return 0; }
 
-  vmm::Vm vm_;
-  vmm::Vcpu vcpu_{vm_, 0};
-  vmm::ImageFile file_;
-  vmm::LoadedMachine loaded_{};
-  u64 status_ = ~u64{0};
   std::atomic<bool> done_{false};
   std::thread helper_;
 };
