@@ -44,7 +44,6 @@ void Connection::update_send_window(const Segment& segment) {
   u32 window = u32{segment.window} << send_.scale;
   if (send_.window == 0 && window != 0) {
     retransmits_ = 0;
-    round_trip_.reset_backoff();
     if (send_.una == send_.nxt) deadlines_.retransmit = kNever;
   }
   send_.window = window;
@@ -77,13 +76,13 @@ void Connection::acknowledged(const Segment& segment, u64 now_ns) {
   measure(segment, now_ns);
   retransmits_ = 0;
   soft_error_ = 0;
-  round_trip_.reset_backoff();
   if (scoreboard_ != nullptr) {
     scoreboard_->advance(send_.una);
     if (scoreboard_->empty()) scoreboard_.reset();
   }
   if (mode_ == Mode::open) {
     duplicate_acks_ = 0;
+    if (send_.una > point_) point_ = send_.una - 1;  // numbers wrap: it stays close behind
     new_reno().acknowledged(window_, bytes, flight, now_ns);
     // Data above may have been reported meanwhile: enough of it is a loss.
     if (sack_says() && lost_end() > send_.una) enter_recovery(now_ns);

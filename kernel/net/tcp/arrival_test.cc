@@ -362,6 +362,28 @@ TEST(TcpTimeWait, is_bounded) {
   EXPECT_EQ(t.tcp->statistics().time_wait, 16u);
 }
 
+TEST(TcpTimeWait, rfc1122_4_2_2_13_the_next_connection_begins_above_the_last) {
+  Script t;
+  t.open_passive("mss 1460 scale 8");
+  u32 at = 1;
+  for (int i = 0; i < 200; ++i) {  // faster than the clock of initial numbers
+    t.run("send 14600\ndrain");
+    at += 14600;
+    t.run("in: A seq 1 ack " + std::to_string(at) + "\ndrain");
+  }
+  t.run("close\nout: FA seq " + std::to_string(at) + "\nin: FA seq 1 ack " + std::to_string(at + 1) + "\nout: A");
+  SeqNum end = t.own_first + (at + 1);
+  t.run("in: S seq 100000 mss 1460\nout: SA");
+  EXPECT_GT(t.last_sent.seq, end);
+}
+TEST(TcpTimeWait, a_syn_ends_it_only_if_somebody_listens) {
+  Script t;
+  t.open_passive();
+  t.listener->close();
+  t.run("close\nout: FA seq 1\nin: FA seq 1 ack 2\nout: A seq 2\nin: S seq 100000 mss 1460\nout: A seq 2 ack 2");
+  EXPECT_EQ(t.tcp->statistics().time_wait, 1u);
+}
+
 // --- RFC 7323 ---------------------------------------------------------------------------------------------------------------------------
 
 TEST(TcpTimestamps, rfc7323_5_3_paws) {
@@ -385,6 +407,12 @@ TEST(TcpTimestamps, rfc7323_5_5_timestamps_older_than_24_days_are_forgotten) {
   t.run("listen\nin: S seq 0 mss 1460 ts 1000 0\nout: SA\nin: A seq 1 ack 1 ts 1001 0\naccept");
   t.lower.now += u64{25} * 86400 * 1'000'000'000;
   t.run("in: A seq 1 ack 1 len 10 ts 7 0\nout: A ack 11\nrecv 10");
+}
+TEST(TcpTimestamps, rfc5961_5_a_forged_timestamp_does_not_stop_the_peer) {
+  Script t;
+  t.run("listen\nin: S seq 0 mss 1460 ts 1000 0\nout: SA\nin: A seq 1 ack 1 ts 1001 0\naccept");
+  t.run("in: A seq 1 ack 100000 len 10 ts 1073741824 0\nout: A ack 1\nin: A seq 1 ack 1 len 100 ts 1002 0\nout: A ack 101\nrecv 100");
+  EXPECT_EQ(t.tcp->statistics().paws_dropped, 0u);
 }
 TEST(TcpTimestamps, an_mss_smaller_than_the_options_does_not_wrap) {
   Script t;

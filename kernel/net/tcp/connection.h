@@ -92,7 +92,8 @@ class Connection final : public Socket, public FlowEntry, public Binding, public
 
   // --- for the engine ------------------------------------------------------------
   void input(const Segment& segment, PacketPtr payload, u32 pieces);
-  void listen_input(const Flow& from, const Segment& segment, PacketPtr payload);
+  // `after`: see Request::create().
+  void listen_input(const Flow& from, const Segment& segment, PacketPtr payload, std::optional<SeqNum> after);
   void run(u64 now_ns);
   void on_timer(u64 now_ns) override;
   void network_error(SeqNum sequence, int error, u16 mtu);
@@ -134,6 +135,7 @@ class Connection final : public Socket, public FlowEntry, public Binding, public
   bool check_syn(const Incoming& in);
   void process_text(Incoming& in);
   bool has_memory_for(const packet::Packet& payload, bool in_order) const;
+  bool take_beginning(Incoming& in);
   void receive_in_order(PacketPtr payload, u32 pieces);
   bool receive_out_of_order(SeqNum first, PacketPtr payload);
   void process_fin();
@@ -190,7 +192,7 @@ class Connection final : public Socket, public FlowEntry, public Binding, public
   void grow_receive_buffer(size_t bytes, u64 now_ns);
   Result<void> check_writer();
   // listener.cc
-  void receive_syn(const Flow& from, const Segment& syn);
+  void receive_syn(const Flow& from, const Segment& syn, std::optional<SeqNum> after);
   bool receive_cookie(const Flow& from, const Segment& ack, PacketPtr& payload);
   void adopt(const Flow& with, const Handshake& handshake, const Segment& segment, const Connection& parent);
 

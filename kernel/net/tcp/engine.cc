@@ -58,7 +58,7 @@ void Engine::input(const Flow& flow, const Segment& segment, PacketPtr payload, 
 }
 
 void Engine::input_without_connection(const Flow& flow, const Segment& segment, PacketPtr payload) {
-  if (Connection* listener = find_listener(flow)) return listener->listen_input(flow, segment, std::move(payload));
+  if (Connection* listener = find_listener(flow)) return listener->listen_input(flow, segment, std::move(payload), {});
   send_reset_for(flow, segment);
 }
 

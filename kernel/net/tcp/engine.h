@@ -49,6 +49,7 @@ class Engine final : public Tcp {
   Statistics statistics() const override;
   void visit(Visitor& visitor) const override;
 
+  Connection* find_listener(const Flow& flow) const;  // null: nobody listens there
   // RFC 9293 §3.10.7.1 and .2: to a listener, or answered with RST.
   void input_without_connection(const Flow& flow, const Segment& segment, PacketPtr payload);
   void send(const Flow& flow, const Segment& segment) { send(flow, segment, nullptr, 0, 0, 0); }
@@ -72,7 +73,6 @@ class Engine final : public Tcp {
   u64 cookies_sent_ns = 0;
 
  private:
-  Connection* find_listener(const Flow& flow) const;
   void wake_starved();
   void reap();
   List<Connection, ReadyTag> ended_;

@@ -12,6 +12,7 @@ struct Connection::Incoming {
 
 namespace {
 constexpr u64 kChallengeInterval = 500'000'000;
+constexpr u32 kMinimum = 8 * kKiB;                           // taken although memory is full, if a connection holds nothing
 constexpr u64 kPawsLimit = u64{24} * 86400 * 1'000'000'000;  // RFC 7323 §5.5
 }  // namespace
 
@@ -23,9 +24,9 @@ void Connection::input(const Segment& segment, PacketPtr payload, u32 pieces) {
   Incoming in{segment, std::move(payload), pieces, now};
   if (!check_sequence(in) || !check_reset(in) || !check_syn(in)) return;
   if (!in.segment.has(kAck)) return;
-  note_timestamp(in.segment, now);
   if (!process_ack(in.segment, now)) return;
-  last_received_ns_ = now;  // only now: what anybody can forge is no sign of the peer's life
+  note_timestamp(in.segment, now);  // only now: a forged one would have all of the peer's segments dropped (RFC 5961 §5)
+  last_received_ns_ = now;          // only now: what anybody can forge is no sign of the peer's life
   // Sixth step, urgent data. DEVIATES: they are ordinary data, in their place (RFC 6093 advises programs against more).
   if (in.segment.length() > 0) process_text(in);
   if (state_ == State::closed) return;
@@ -167,6 +168,7 @@ void Connection::process_text(Incoming& in) {
     if (orphan_) return reset_peer();  // nobody is there to read it (RFC 1122 §4.2.2.13)
     u32 size = segment.payload_size;
     bool in_order = segment.seq == receive_.nxt, kept = has_memory_for(*in.payload, in_order);
+    if (!kept && in_order && take_beginning(in)) return;
     if (kept && in_order) receive_in_order(std::move(in.payload), in.pieces);
     else if (kept) kept = receive_out_of_order(segment.seq, std::move(in.payload));
     if (!kept) {
@@ -184,9 +186,22 @@ void Connection::process_text(Incoming& in) {
 }
 
 bool Connection::has_memory_for(const packet::Packet& payload, bool in_order) const {
-  constexpr u32 kMinimum = 8 * kKiB;
   u64 cost = payload.cost();
   return engine_.memory.room() >= cost || (in_order && received_.empty() && cost <= kMinimum && engine_.memory.has_minimum());
+}
+
+// Of a payload in order for which there is no memory (on the loopback it holds a large buffer of its sender): what fits into a small one.
+bool Connection::take_beginning(Incoming& in) {
+  if (!received_.empty() || !engine_.memory.has_minimum() || in.payload->cost() <= kMinimum) return false;
+  u32 size = std::min(in.payload->size(), kMinimum / 2);
+  auto buffer = packet::Buffer::create(size);
+  auto packet = packet::Packet::create();
+  if (!buffer.ok() || !packet.ok()) return false;
+  in.payload->copy_out(0, (*buffer)->data(), size);
+  if (!(*packet)->append({std::move(*buffer), 0, size}).ok()) return false;
+  ack_now_ = true;
+  receive_in_order(std::move(*packet), 1);
+  return true;
 }
 
 void Connection::receive_in_order(PacketPtr payload, u32 pieces) {

@@ -3,22 +3,22 @@
 
 namespace husk::net::tcp {
 
-void Connection::listen_input(const Flow& from, const Segment& segment, PacketPtr payload) {
+void Connection::listen_input(const Flow& from, const Segment& segment, PacketPtr payload, std::optional<SeqNum> after) {
   if (segment.has(kRst)) return;
   if (segment.has(kAck)) {
     if (!receive_cookie(from, segment, payload)) engine_.send_reset_for(from, segment);
     return;
   }
-  if (segment.has(kSyn) && !segment.has(kFin)) receive_syn(from, segment);
+  if (segment.has(kSyn) && !segment.has(kFin)) receive_syn(from, segment, after);
 }
 
-void Connection::receive_syn(const Flow& from, const Segment& syn) {
+void Connection::receive_syn(const Flow& from, const Segment& syn, std::optional<SeqNum> after) {
   bool full = accept_queue_full() || engine_.flows.size() >= engine_.limits.connections || engine_.memory.room() == 0;
   if (full) {
     ++engine_.counters.listen_overflows;
     return;  // the peer tries again
   }
-  if (listener_->half_open < engine_.limits.half_open && Request::create(engine_, *this, from, syn).ok()) return;
+  if (listener_->half_open < engine_.limits.half_open && Request::create(engine_, *this, from, syn, after).ok()) return;
   auto handshake = make_handshake(engine_, *this, from, syn);
   if (!handshake.ok()) return;
   u64 now = engine_.lower.now_ns();
@@ -115,6 +115,8 @@ void Connection::adopt(const Flow& with, const Handshake& handshake, const Segme
   send_.wl1 = segment.seq;
   send_.wl2 = segment.ack;
   if (handshake.sent_ns != 0) round_trip_.sample(now - handshake.sent_ns);
+  if (handshake.timeouts > 0) round_trip_.syn_was_lost();
+  retransmits_ = handshake.timeouts;
   engine_.flows.insert(*this);
   ref();
   anchored_ = true;

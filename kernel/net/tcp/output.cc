@@ -10,6 +10,8 @@ constexpr u64 kCorkDelay = 200'000'000;  // tcp(7): TCP_CORK
 
 void Connection::run(u64 now_ns) {
   if (synchronised()) {
+    // RFC 5681 §4.2: by itself, because a full segment of data is no duplicate for the peer and has no room for SACK blocks.
+    if (ack_now_ && reassembly_ != nullptr) send_ack();
     if (send_retransmissions(now_ns)) send_new_data(now_ns);
     if (ack_pending_) acknowledge(now_ns);
     schedule();
@@ -33,14 +35,15 @@ void Connection::send_new_data(u64 now_ns) {
     u32 congestion_room = window_.congestion > in_flight ? window_.congestion - in_flight : 0;
     u32 available = queue_.end() > send_.nxt ? queue_.end() - send_.nxt : 0;
     u32 size = sendable(available, std::min(window_room, congestion_room));
-    if (size == 0 && available > 0) {
-      bool blocked_by_window = congestion_room >= send_.mss && window_room < available && window_room < send_.mss;
+    bool last = size == available && fin_queued_ && window_room > size;  // the FIN takes a number, too
+    if (size == 0 && !last) {
+      u32 wanted = available + (fin_queued_ ? 1 : 0);
+      bool blocked_by_window = congestion_room >= send_.mss && window_room < wanted && window_room < send_.mss;
       if (send_.una == send_.nxt && blocked_by_window && deadlines_.retransmit == kNever)
-        deadlines_.retransmit = now_ns + round_trip_.timeout();  // persist
+        deadlines_.retransmit = now_ns + round_trip_.probe_interval(retransmits_);  // persist
       if ((options_.cork || more_) && deadlines_.cork == kNever) deadlines_.cork = now_ns + kCorkDelay;
       return;
     }
-    bool last = size == available && fin_queued_;
     if (transmit(send_.nxt, size + (last ? 1 : 0), now_ns)) continue;
     if (deadlines_.retransmit == kNever) deadlines_.retransmit = now_ns + round_trip_.timeout();  // no memory: later
     return;
@@ -98,6 +101,7 @@ bool Connection::transmit(SeqNum from, u32 size, u64 now_ns) {
     retransmitted_ = true;
     if (timing_ && from < timed_) timing_ = false;  // Karn
   } else {
+    if (send_.nxt == send_.una) deadlines_.retransmit = kNever;  // it was for a closed window, or for memory
     if (!timing_ && send_.nxt == send_.una) unanswered_since_ns_ = now_ns;
     if (!timing_) timing_ = true, timed_ = end, timed_ns_ = now_ns;
     if (bytes % send_.mss != 0) send_.small_end = end;

@@ -56,6 +56,12 @@ TEST_F(TcpReceive, a_reply_carries_the_ack_and_makes_the_connection_interactive)
   ASSERT_TRUE(t.socket->send(from, Socket::More::no).ok());
   t.run("out: A seq 1 ack 11 len 5\nquiet\nin: A seq 11 ack 6 len 10\nquiet\nadvance 40ms\nout: A ack 21");
 }
+TEST_F(TcpReceive, rfc5681_4_2_a_gap_is_reported_by_itself_beside_data) {
+  t.open_passive("mss 1460 sackok");
+  t.run("send 60000");
+  for (int i = 0; i < 10; ++i) t.run("out: A len 1460");
+  t.run("quiet\nin: A seq 101 ack 1461 len 100\nout: A len 0 ack 1 sack 101-201\nout: A len 1460\ndrain");
+}
 TEST_F(TcpReceive, rfc5681_4_2_out_of_order_is_acked_at_once_and_so_is_what_fills_a_gap) {
   open_delaying();
   t.run(
@@ -200,6 +206,21 @@ TEST_F(TcpReceive, each_arrival_is_told) {
 TEST_F(TcpReceive, after_a_reset_data_are_read_first_then_the_error_then_the_end) {
   t.open_passive();
   t.run("in: A seq 1 ack 1 len 10\nout: A\nin: R seq 11\nevents IN|OUT|ERR|HUP|RDHUP\nrecv 10\nrecv ECONNRESET\nrecv eof");
+}
+// On the loopback a few bytes may hold a large buffer of their sender.
+TEST_F(TcpReceive, an_empty_connection_takes_the_beginning_of_what_costs_too_much) {
+  Tcp::Limits limits;
+  limits.memory = 16 * kKiB;
+  Script u(limits);
+  u.open_passive();
+  Segment segment;
+  segment.seq = u.peer_first + 1;
+  segment.ack = u.own_first + 1;
+  segment.flags = kAck | kFin;
+  segment.window = 65535;
+  segment.payload_size = 5000;
+  u.tcp->input({u.local, u.remote}, segment, make_payload(1, 5000, 32 * kKiB), 1);
+  u.run("out: A ack 4097\nrecv 4096\ndrain\nin: FA seq 4097 ack 1 len 904\nout: A ack 5002\nrecv 904\nrecv eof");
 }
 TEST_F(TcpReceive, memory_above_the_limit_closes_windows_and_refuses_connections) {
   Tcp::Limits limits;

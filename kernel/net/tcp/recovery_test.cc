@@ -104,10 +104,73 @@ TEST_F(TcpRecovery, rfc6298_2_measurement) {
   t.run("send 100\nout: A\nadvance 80ms\nin: A seq 1 ack 101");
   EXPECT_NEAR(t.socket->information().rtt_us, 10000, 2000);  // the handshake measured 0... the first sample counts
 }
-TEST_F(TcpRecovery, rfc6298_5_5_backoff_ends_with_new_data_acked) {
+TEST_F(TcpRecovery, rfc6298_5_7_lost_syn_acks_cost_the_initial_window_and_start_with_3_s) {
+  t.run("listen\nin: S seq 0 mss 1460\nout: SA\nadvance 1s\nout: SA\nadvance 2s\nout: SA\nin: A seq 1 ack 1\naccept");
+  EXPECT_EQ(t.socket->information().rto_us, 3'000'000u);
+  t.run("send 20000\nout: A seq 1 len 1460\nquiet");
+}
+TEST_F(TcpRecovery, rfc6298_3_a_syn_ack_that_was_sent_twice_is_not_measured) {
+  t.run("listen\nin: S seq 0 mss 1460\nout: SA\nadvance 900ms\nin: S seq 0 mss 1460\nout: SA\nadvance 10ms\nin: A seq 1 ack 1\naccept");
+  EXPECT_EQ(t.socket->information().rtt_us, 0u);
+}
+// Else a round trip that grows beyond the timeout is never measured, and everything is sent twice for ever.
+TEST_F(TcpRecovery, rfc6298_5_backoff_ends_with_a_measurement) {
   t.open_passive();
-  t.run(
-      "send 100\nout: A\nadvance 200ms\nout: A\nadvance 400ms\nout: A\nin: A seq 1 ack 101\nsend 100\nout: A seq 101\nadvance 200ms\nout: A seq 101");
+  t.run(R"(
+    send 100
+    out: A
+    advance 200ms
+    out: A
+    advance 400ms
+    out: A
+    in: A seq 1 ack 101
+    send 100
+    out: A seq 101
+    advance 790ms
+    quiet
+    in: A seq 1 ack 201
+  )");
+  u32 after = t.socket->information().rto_us;
+  EXPECT_LT(after, 4'000'000u);
+  EXPECT_GT(after, 790'000u);
+}
+TEST_F(TcpRecovery, rfc6298_5_a_round_trip_that_grows_is_measured_in_the_end) {
+  t.open_passive();
+  for (int i = 0; i < 20; ++i) {
+    u32 end = 1 + 100 * static_cast<u32>(i + 1);
+    t.run("send 100\nout: A\nadvance 500ms\ndrain\nin: A seq 1 ack " + std::to_string(end));
+  }
+  EXPECT_LT(t.tcp->statistics().timeouts, 4u);
+}
+TEST_F(TcpRecovery, without_sack_a_loss_is_found_2_gib_after_the_last) {
+  t.lower.segmentation_max = 65535;
+  t.open_passive("mss 1460 scale 8");
+  t.run("send 14600\ndrain\nin: A seq 1 ack 1\nin: A seq 1 ack 1\nin: A seq 1 ack 1\ndrain\nin: A seq 1 ack 14601\ndrain");
+  EXPECT_EQ(t.tcp->statistics().fast_retransmits, 1u);
+  u32 at = 14601;
+  std::vector<u8> data(600'000);
+  Segment ack;
+  ack.seq = t.peer_first + 1;
+  ack.flags = kAck;
+  ack.window = 65535;
+  auto acknowledge_all = [&] {
+    t.tcp->run();
+    for (auto& sent : t.lower.sent) at += sent.segment.payload_size;
+    t.lower.sent.clear();
+    ack.ack = t.own_first + at;
+    t.tcp->input({t.local, t.remote}, ack, nullptr, 1);
+  };
+  while (at < (1u << 31) + (50u << 20)) {
+    vfs::IoSegment part = vfs::IoBuffer::kernel_segment(data.data(), data.size());
+    vfs::IoBuffer from({&part, 1}, vfs::IoBuffer::Memory::kernel);
+    (void)t.socket->send(from, Socket::More::no).ok();
+    acknowledge_all();
+  }
+  while (t.socket->information().send_queue != 0) acknowledge_all();
+  t.sent_bytes = at - 1;
+  std::string same = "in: A seq 1 ack " + std::to_string(at) + "\n";
+  t.run("send 14600\ndrain\n" + same + "drain\n" + same + "drain\n" + same + "drain");
+  EXPECT_EQ(t.tcp->statistics().fast_retransmits, 2u);
 }
 TEST_F(TcpRecovery, rfc3522_a_spurious_timeout_is_undone) {
   t.open_passive("mss 1460 ts 1 0");

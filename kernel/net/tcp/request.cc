@@ -45,7 +45,7 @@ Segment make_syn_ack(Engine& engine, const Handshake& handshake) {
   return answer;
 }
 
-Result<Request*> Request::create(Engine& engine, Connection& listener, const Flow& flow, const Segment& syn) {
+Result<Request*> Request::create(Engine& engine, Connection& listener, const Flow& flow, const Segment& syn, std::optional<SeqNum> after) {
   auto handshake = TRY(make_handshake(engine, listener, flow, syn));
   TRY(engine.timers.add_place());
   auto made = make_owned<Request>(engine, listener);
@@ -58,6 +58,9 @@ Result<Request*> Request::create(Engine& engine, Connection& listener, const Flo
   request.handshake_ = handshake;
   request.created_ns_ = handshake.sent_ns;
   request.handshake_.iss = engine.secrets.initial_sequence(flow, handshake.sent_ns);
+  // RFC 1122 §4.2.2.13. A connection at more than 250 kB/s is ahead of the clock that numbers come from.
+  constexpr u32 kGap = 65536;
+  if (after && request.handshake_.iss < *after + kGap) request.handshake_.iss = *after + kGap;
   engine.flows.insert(request);
   listener.listener()->requests.push_back(&request);
   ++listener.listener()->half_open;
@@ -90,7 +93,7 @@ void Request::acknowledge() {
 }
 
 void Request::on_timer(u64 now_ns) {
-  if (++retransmits_ > kRetransmitsMax) {
+  if (++handshake_.timeouts > kRetransmitsMax) {
     ++engine_.counters.attempt_fails;
     delete this;
     return;
@@ -98,7 +101,7 @@ void Request::on_timer(u64 now_ns) {
   handshake_.sent_ns = 0;
   ++engine_.counters.retransmitted;
   send_syn_ack();
-  engine_.timers.set(*this, now_ns + (RoundTrip::kInitial << retransmits_));
+  engine_.timers.set(*this, now_ns + (RoundTrip::kInitial << handshake_.timeouts));
 }
 
 bool Request::acceptable(const Segment& segment) const {
@@ -112,7 +115,10 @@ bool Request::acceptable(const Segment& segment) const {
 // RFC 9293 §3.10.7.4 in SYN-RECEIVED.
 void Request::input(const Segment& segment, PacketPtr payload, u32 pieces) {
   bool again = segment.has(kSyn) && !segment.has(kAck) && segment.seq == handshake_.irs;
-  if (again) return send_syn_ack();
+  if (again) {
+    handshake_.sent_ns = 0;
+    return send_syn_ack();
+  }
   if (!acceptable(segment)) {
     if (!segment.has(kRst)) acknowledge();
     return;

@@ -1,6 +1,8 @@
 // A connection that is half open on the passive side (SYN-RECEIVED from LISTEN): small, because strangers make them.
 #pragma once
 
+#include <optional>
+
 #include "kernel/net/tcp/flow_table.h"
 #include "kernel/net/tcp/tcp.h"
 #include "kernel/net/tcp/timer_heap.h"
@@ -20,13 +22,15 @@ struct Handshake {
   bool sack = false, timestamps = false;
   u16 own_window = 0;
   u32 timestamp_recent = 0, timestamp_offset = 0;
-  u64 sent_ns = 0;  // when the SYN-ACK went; 0: it was sent more than once
+  u64 sent_ns = 0;  // when the SYN-ACK went; 0: it was sent more than once, or nobody remembers
+  u8 timeouts = 0;
 };
 
 class Request final : public FlowEntry, public Timer, public ListNode<> {
  public:
   Request(Engine& engine, Connection& listener) : FlowEntry(Kind::request), engine_(engine), listener_(listener) {}
-  static Result<Request*> create(Engine& engine, Connection& listener, const Flow& flow, const Segment& syn);
+  // `after`: where the same flow's connection ended that is in TIME_WAIT.
+  static Result<Request*> create(Engine& engine, Connection& listener, const Flow& flow, const Segment& syn, std::optional<SeqNum> after);
   ~Request();
   void input(const Segment& segment, PacketPtr payload, u32 pieces);  // may end the request
   void on_timer(u64 now_ns) override;
@@ -41,7 +45,6 @@ class Request final : public FlowEntry, public Timer, public ListNode<> {
   Connection& listener_;
   Handshake handshake_;
   u64 created_ns_ = 0;
-  u8 retransmits_ = 0;
 };
 
 // Fills in what a SYN and the route to its sender say; sequence numbers are the caller's.

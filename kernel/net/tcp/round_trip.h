@@ -25,8 +25,12 @@ class RoundTrip {
       smoothed_ = smoothed_ - smoothed_ / 8 + time_ns / 8;
     }
     base_ = std::clamp(smoothed_ + std::max(kGranularity, 4 * variation_), kMin, kMax);
+    backoff_ = 0;
   }
-  u64 timeout() const { return std::min(base_ << std::min<u8>(backoff_, 16), kMax); }
+  // Backed off until something is measured (§5 at its end: Karn's algorithm). An acknowledgement of what was sent twice measures nothing.
+  u64 timeout() const { return after(backoff_); }
+  // Until the next probe of a closed window, after so many: RFC 9293 §3.8.6.1. It says nothing about the path.
+  u64 probe_interval(u8 probes) const { return after(probes); }
   u64 smoothed() const { return smoothed_; }
   u64 variation() const { return variation_; }
   u8 backoff() const { return backoff_; }
@@ -40,6 +44,7 @@ class RoundTrip {
   }
 
  private:
+  u64 after(u8 doublings) const { return std::min(base_ << std::min<u8>(doublings, 16), kMax); }
   u64 smoothed_ = 0, variation_ = 0, base_ = kInitial;
   u8 backoff_ = 0;
 };

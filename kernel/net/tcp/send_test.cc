@@ -94,6 +94,32 @@ TEST_F(TcpSend, rfc9293_3_8_6_1_a_peer_that_answers_probes_is_never_given_up) {
   for (int i = 0; i < 40; ++i) t.run("advance 121s\ndrain\nin: A seq 1 ack 1 win 0");
   t.run("state ESTABLISHED");
 }
+TEST_F(TcpSend, rfc9293_3_8_6_1_a_peer_that_answers_is_never_given_up_with_data_in_flight) {
+  t.open_passive();
+  t.run("send 2920\ndrain\nin: A seq 1 ack 1461 win 0");
+  u32 mss = t.socket->information().mss_send;
+  for (int i = 0; i < 2000; ++i) t.run("advance 1s\ndrain\nin: A seq 1 ack 1461 win 0");
+  t.run("state ESTABLISHED\nin: A seq 1 ack 2921 win 1000\nsend 100\nout: A seq 2921 len 100");
+  EXPECT_EQ(t.socket->information().mss_send, mss);
+}
+TEST_F(TcpSend, rfc9293_3_8_6_a_fin_waits_for_the_window) {
+  t.open_passive();
+  t.run("send 100\nout: A\nin: A seq 1 ack 101 win 0\nshutdown 1\nquiet\nadvance 200ms\nout: A seq 100 len 0\nin: A seq 1 ack 101 win 0");
+  for (int i = 0; i < 2000; ++i) t.run("advance 1s\ndrain\nin: A seq 1 ack 101 win 0");
+  t.run("in: A seq 1 ack 101 win 1000\nout: FA seq 101 len 0\nin: A seq 1 ack 102\nstate FIN_WAIT_2");
+}
+TEST_F(TcpSend, rfc9293_3_8_6_a_fin_behind_data_that_fill_the_window_waits) {
+  t.open_passive();
+  t.run(
+      "in: A seq 1 ack 1 win 1000\nsend 900\nout: A\nsend 100\nshutdown 1\nout: A seq 901 len 100\nquiet\nin: A seq 1 ack 901 win 1000\nout: FA seq "
+      "1001");
+}
+TEST_F(TcpSend, rfc6298_5_1_a_probes_deadline_is_not_the_datas) {
+  t.open_passive();
+  t.run("in: A seq 1 ack 1 win 100\nsend 5000\nquiet\nadvance 199ms\nin: A seq 1 ack 1 win 60000");
+  for (int i = 0; i < 4; ++i) t.run("out: A");
+  t.run("advance 150ms\nquiet");
+}
 TEST_F(TcpSend, zero_window_and_a_silent_peer_end_in_etimedout) {
   t.open_passive();
   t.run("in: A seq 1 ack 1 win 0\nsend 100\nadvance 1800s\ndrain\nstate CLOSED\nerror ETIMEDOUT");

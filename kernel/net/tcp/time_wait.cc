@@ -1,7 +1,7 @@
 // See time_wait.h.
 #include "kernel/net/tcp/time_wait.h"
 
-#include "kernel/net/tcp/engine.h"
+#include "kernel/net/tcp/connection.h"
 
 namespace husk::net::tcp {
 
@@ -62,10 +62,12 @@ bool TimeWaits::may_open_again(const TimeWait& record, const Segment& syn) const
 
 void TimeWaits::input(TimeWait& record, const Segment& segment, packet::PacketPtr payload) {
   if (segment.has(kRst)) return;  // RFC 1337 §3, fix F1
-  if (may_open_again(record, segment)) {
+  Connection* listener = may_open_again(record, segment) ? engine_.find_listener(record.flow) : nullptr;
+  if (listener != nullptr) {
     Flow flow = record.flow;
+    SeqNum end = record.send_next;
     remove(record);
-    return engine_.input_without_connection(flow, segment, std::move(payload));
+    return listener->listen_input(flow, segment, std::move(payload), end);
   }
   if (segment.length() == 0 && segment.seq == record.receive_next) return;  // a late acknowledgement
   if (segment.has(kFin)) {

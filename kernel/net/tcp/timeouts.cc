@@ -37,7 +37,9 @@ bool Connection::gives_up(u64 now_ns) const {
 void Connection::retransmit_timeout(u64 now_ns) {
   if (state_ == State::syn_sent || state_ == State::syn_received) return syn_timeout(now_ns);
   if (send_.una == send_.nxt) return persist_timeout(now_ns);
-  ++retransmits_;
+  // A peer that has closed its window behind what was sent and answers is alive (RFC 9293 §3.8.6.1): the first time counts, no further one.
+  bool waits = send_.window == 0 && !orphan_ && now_ns - last_received_ns_ <= RoundTrip::kMax;
+  if (!waits || retransmits_ == 0) ++retransmits_;
   if (gives_up(now_ns)) return become_closed(soft_error_ != 0 ? soft_error_ : ETIMEDOUT);
   ++engine_.counters.timeouts;
   if (retransmits_ == 1 && mode_ != Mode::loss) {
@@ -92,7 +94,7 @@ void Connection::syn_timeout(u64 now_ns) {
 void Connection::persist_timeout(u64 now_ns) {
   if (send_.nxt == send_end()) return;
   ++probes_;
-  ++retransmits_;
+  if (retransmits_ < 255) ++retransmits_;
   bool silent = now_ns - last_received_ns_ > 15 * 60 * RoundTrip::kSecond;
   bool given_up = options_.user_timeout_ms != 0 ? now_ns - last_received_ns_ >= u64{options_.user_timeout_ms} * RoundTrip::kMilli : silent;
   if ((probes_ > kRetransmitsMax && silent) || (given_up && probes_ > 1) || (orphan_ && retransmits_ > kOrphanRetransmitsMax))
@@ -104,8 +106,7 @@ void Connection::persist_timeout(u64 now_ns) {
     // DEVIATES: RFC 9293 §3.8.6.1 sends a byte of new data; an old number makes the peer answer as well, and nothing is in flight.
     emit(kAck, send_.una - 1, nullptr, 0);
   }
-  round_trip_.back_off();
-  deadlines_.retransmit = now_ns + round_trip_.timeout();
+  deadlines_.retransmit = now_ns + round_trip_.probe_interval(retransmits_);
 }
 
 void Connection::arm_keep(u64 now_ns) {
