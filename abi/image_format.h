@@ -17,7 +17,7 @@
 namespace husk::abi {
 
 constexpr u64 kImageMagic = 0x31474d494b535548;  // "HUSKIMG1"
-constexpr u32 kImageVersion = 3;
+constexpr u32 kImageVersion = 4;
 constexpr u64 kImageHeaderOffset = 4096;
 constexpr u64 kImageLoadAddress = 0x200000;            // physical, for loaders that copy (PVH)
 constexpr u64 kNubBase = 0xffffffff80000000;           // virtual address the nub is linked at

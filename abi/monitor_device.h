@@ -14,7 +14,7 @@ constexpr u64 kVirtioMmioStride = kPageSize;
 
 enum MonitorRegister : u32 {
   kMonitorPowerOff = 0x00,     // value = exit status (0..255); does not return
-  kMonitorPark = 0x08,         // returns when an event is pending or timer_deadline has passed (or spuriously)
+  kMonitorPark = 0x08,         // returns when an event is pending or park_deadline has passed (or spuriously)
   kMonitorTimer = 0x10,        // timer_deadline became earlier; ioeventfd, never exits
   kMonitorTables = 0x20,       // value = count of VcpuShared::calls: performs the leading page-table calls, see below
   kMonitorBatchAccess = 0x18,  // value = physical address / 4096 of a MonitorBatch: does its accesses, then returns
@@ -49,6 +49,7 @@ static_assert(sizeof(MonitorBatch) == kPageSize);
 
 // Order of events in a start, all in TSC ticks; the monitor adds its own.
 struct MonitorPage {
+  u64 park_deadline;   // TSC; 0 = none. For the next kMonitorPark alone: another thread reads timer_deadline at any time
   u64 timer_deadline;  // TSC; 0 = none. While the program runs, HUSK_VECTOR_EVENT is injected at that time
   // Written by the kernel for --timeline and statistics.
   u64 tsc_kernel_start, tsc_program_start, tsc_program_exit;

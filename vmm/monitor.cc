@@ -167,7 +167,9 @@ class Monitor::Machine : public MmioHandler {
   void on_record(abi::RecordType type, std::span<const u8> bytes);
   void on_input(std::span<const iovec> buffers);
   void fail_guest(const std::string& why);
-  u64 timer_deadline() const;
+  u64 deadline_at(u64 offset) const;  // in the monitor page
+  u64 timer_deadline() const { return deadline_at(offsetof(abi::MonitorPage, timer_deadline)); }
+  u64 park_deadline() const { return deadline_at(offsetof(abi::MonitorPage, park_deadline)); }
   std::string early_text() const;
   MonitorDevices::Hooks hooks();
 
@@ -182,6 +184,7 @@ class Monitor::Machine : public MmioHandler {
   int stop_signals_ = 0;
   u32 doorbell_weight_ = 0;
   u64 interrupts_typed_[3] = {};
+  std::mutex guest_timer_mutex_;
   std::mutex result_mutex_;
   MonitorResult result_;
   bool ended_ = false;      // under result_mutex_: result_.status is final
@@ -334,13 +337,15 @@ std::string Monitor::Machine::early_text() const {
   return text;
 }
 
-u64 Monitor::Machine::timer_deadline() const {
+u64 Monitor::Machine::deadline_at(u64 offset) const {
   u64 deadline = 0;
-  vm_.memory().read(monitor_page_ + offsetof(abi::MonitorPage, timer_deadline), &deadline);
+  vm_.memory().read(monitor_page_ + offset, &deadline);
   return deadline;
 }
 
+// Any thread: what is read last is armed last.
 void Monitor::Machine::arm_guest_timer() {
+  std::lock_guard lock(guest_timer_mutex_);
   u64 deadline = timer_deadline();
   if (deadline == 0) return;
   u64 now = __rdtsc();
@@ -368,7 +373,7 @@ bool Monitor::Machine::parked_work() {
   u32 knows = 0;
   vm_.memory().read(monitor_page_ + offsetof(abi::MonitorPage, parks_at_once), &knows);
   if (service == nullptr || knows == 0) return false;
-  bool news = service->serve(timer_deadline(), [this] { return vcpu_.is_wanted(); });
+  bool news = service->serve(park_deadline(), [this] { return vcpu_.is_wanted(); });
   std::lock_guard lock(devices_.network()->mutex());
   if (std::string error = devices_.network()->error(); !error.empty()) fail_guest(error);
   return news;
@@ -434,7 +439,7 @@ MmioHandler::Next Monitor::Machine::mmio_store(PhysAddr address, u32 size, u64 v
   switch (address.value - abi::kMonitorDeviceAddress) {
     case abi::kMonitorPark:
       if (parked_work()) return Next::resume;
-      vcpu_.park(timer_deadline(), [this] { return wake_is_due(); });
+      vcpu_.park(park_deadline(), [this] { return wake_is_due(); });
       return Next::resume;
     case abi::kMonitorTimer:
       arm_guest_timer();

@@ -179,19 +179,14 @@ void MonitorDevices::drain() {
   draining_.store(true, std::memory_order_release);
   process_all();  // nearly always enough, without waking the other thread
   if (is_drained()) return;
+  loop_.wake();
   std::unique_lock lock(drain_mutex_);
-  while (!abandoned_.load() && !is_drained()) {
-    lock.unlock();
-    loop_.wake();
-    lock.lock();
-    drained_.wait_for(lock, std::chrono::milliseconds(100));
-  }
+  while (!abandoned_.load() && !is_drained()) drained_.wait_for(lock, std::chrono::milliseconds(100));
 }
 
 void MonitorDevices::abandon() {
   abandoned_.store(true);
-  std::lock_guard lock(drain_mutex_);
-  drained_.notify_all();
+  drained_.notify_all();  // without the mutex: who calls may have a device's, which drain() waits for with it. A wait that misses this is short
 }
 
 }  // namespace husk::vmm

@@ -46,7 +46,7 @@ class SelftestMachine : public test::MicroMachine {
  private:
   void on_store(u64 monitor_register, u64) override {
     if (monitor_register == abi::kMonitorTimer) deadline_ = page().timer_deadline;
-    if (monitor_register == abi::kMonitorPark) vcpu_.park(page().timer_deadline);
+    if (monitor_register == abi::kMonitorPark) vcpu_.park(page().park_deadline);
   }
 
   std::atomic<u64> deadline_ = 0;

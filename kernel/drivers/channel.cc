@@ -82,11 +82,21 @@ bool Channel::poll() {
     any = true;
     input_waiters.wake_all(vfs::kIn);
   }
-  bool writable = false;
-  any |= output_->poll_for_writers(&writable);
-  if (writable) output_waiters.wake_all(vfs::kOut);
+  any |= poll_output();
   if (receive_->broken() || transmit_->broken()) stop_if_broken();
   return any;
+}
+
+bool Channel::poll_output() {
+  bool writable = false;
+  bool any = output_->poll_for_writers(&writable);
+  if (writable) output_waiters.wake_all(vfs::kOut);
+  return any;
+}
+
+void Channel::collect_output() {
+  if (output_waiters.empty()) (void)output_->poll();  // without a wish for interrupts
+  else (void)poll_output();
 }
 
 void Channel::stop_if_broken() {

@@ -20,9 +20,12 @@ class Channel {
 
   // True if something moved. Wakes who waits for it.
   bool poll();
+  // Before a write: takes what the device is done with, and wakes other writers, who would not hear of it any more.
+  void collect_output();
 
  private:
   Channel() = default;
+  bool poll_output();
   void stop_if_broken();
   Owned<virtio::Transport> transport_;
   Owned<virtio::Virtqueue> receive_, transmit_, port_control_;  // the last on devices with ports

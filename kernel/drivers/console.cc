@@ -166,6 +166,7 @@ void write_record_polling(Channel& control, const abi::RecordHeader& header, std
   vfs::IoBuffer buffer(segments, vfs::IoBuffer::Memory::kernel);
   u64 deadline = time::monotonic_ns() + kRecordPatienceNs;
   while (buffer.remaining() > 0 && time::monotonic_ns() < deadline) {
+    control.collect_output();
     if (!control.output().write(buffer).ok()) return;
     pause();
   }
@@ -217,10 +218,11 @@ sched::WaitQueue& input_queue() {
 Result<size_t> write_output(Stream stream, vfs::IoBuffer& buffer, bool nonblocking) {
   Channel* channel = consoles->channel(stream);
   if (channel == nullptr) return consoles->has_serial() ? write_serial(buffer) : Result<size_t>(Error(EIO));
-  let_other_stream_finish(stream);
+  if (!nonblocking) let_other_stream_finish(stream);  // a terminal echoes where nobody may sleep
   size_t done = 0;
   for (;;) {
     if (channel->output_closed) return done > 0 ? Result<size_t>(done) : Error(channel->output_closed);
+    channel->collect_output();
     Result<size_t> step = channel->output().write(buffer);
     if (!step.ok()) return done > 0 ? Result<size_t>(done) : step.error();
     done += *step;
@@ -250,7 +252,9 @@ void send_record(abi::RecordType type, std::span<const u8> body, bool may_block)
   if (control == nullptr || control->output_closed) return;
   abi::RecordHeader header{type, static_cast<u32>(body.size())};
   std::span<const u8> head(reinterpret_cast<const u8*>(&header), sizeof(header));
-  while (!control->output().write_all(head, body)) {
+  for (;;) {
+    control->collect_output();
+    if (control->output().write_all(head, body)) return;
     // A record larger than the ring can get goes in pieces; polling, so that no other record comes between.
     if (!may_block || control->output().idle()) return write_record_polling(*control, header, body);
     (void)wait_for_room(*control, sched::Interruptible::no).ok();

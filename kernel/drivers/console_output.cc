@@ -18,7 +18,6 @@ OutputStream::~OutputStream() {
 
 Result<size_t> OutputStream::write(vfs::IoBuffer& buffer) {
   size_t done = 0;
-  poll();
   while (buffer.remaining() > 0) {
     if (queue_.broken()) return Error(EIO);
     make_room(buffer.remaining());
@@ -37,7 +36,6 @@ Result<size_t> OutputStream::write(vfs::IoBuffer& buffer) {
 
 bool OutputStream::write_all(std::span<const u8> head, std::span<const u8> body) {
   u64 size = head.size() + body.size();
-  poll();
   make_room(size);
   if (queue_.broken() || space() < size) return false;
   for (std::span<const u8> part : {head, body}) {

@@ -18,7 +18,7 @@ class OutputStream {
       : transport_(transport), queue_(queue), queue_index_(queue_index) {}
   ~OutputStream();
 
-  // Copies and publishes what fits: 0 if the ring is full. ENOMEM, EFAULT, EIO (the device is broken).
+  // Copies and publishes what fits: 0 if the ring is full (poll() first). ENOMEM, EFAULT, EIO (the device is broken).
   Result<size_t> write(vfs::IoBuffer& buffer);
   // All or nothing; false if there is no room (yet).
   bool write_all(std::span<const u8> head, std::span<const u8> body);

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kernel/drivers/virtio/transport.h"
@@ -34,10 +35,10 @@ class FakeTransport final : public virtio::Transport {
   std::vector<virtio::Virtqueue*> queues;
 };
 
-// The device's end of a driver's queue. Guest-physical addresses are pointers here.
+// The device's end of a driver's queue. Guest-physical 0 is at `direct_base`.
 class DeviceQueue {
  public:
-  explicit DeviceQueue(virtio::Virtqueue* driver) : end_(driver), size_(driver->size()) {}
+  explicit DeviceQueue(virtio::Virtqueue* driver, u64 direct_base = 0) : end_(driver), size_(driver->size()), direct_base_(direct_base) {}
 
   struct Chain {
     u16 id;
@@ -68,11 +69,16 @@ class DeviceQueue {
     memcpy(&index, at<u8>(end_->available_address()) + abi::virtio::used_event_offset(size_), 2);
     return index;
   }
+  // Whether an interrupt is due for what was finished since the last call (virtio 1.2 §2.7.7.2).
+  bool interrupt_is_due() {
+    u16 now = used()->index, before = std::exchange(told_, now);
+    return now != before && abi::virtio::event_is_due(used_event(), now, before);
+  }
   // A well-behaved console: takes everything that is there.
   std::string take_all() {
     std::string text;
     for (Chain chain; next(&chain);) {
-      for (auto& part : chain.parts) text.append(reinterpret_cast<char*>(part.address), part.length);
+      for (auto& part : chain.parts) text.append(at<char>(PhysAddr{part.address}), part.length);
       finish(chain.id, 0);
     }
     return text;
@@ -82,7 +88,7 @@ class DeviceQueue {
     size_t done = 0;
     for (Chain chain; done < text.size() && next(&chain);) {
       size_t step = std::min<size_t>(chain.parts[0].length, text.size() - done);
-      memcpy(reinterpret_cast<void*>(chain.parts[0].address), text.data() + done, step);
+      memcpy(at<u8>(PhysAddr{chain.parts[0].address}), text.data() + done, step);
       finish(chain.id, static_cast<u32>(step));
       done += step;
     }
@@ -95,12 +101,13 @@ class DeviceQueue {
 
  private:
   template <typename T>
-  static T* at(PhysAddr address) {
-    return reinterpret_cast<T*>(address.value);
+  T* at(PhysAddr address) const {
+    return reinterpret_cast<T*>(direct_base_ + address.value);
   }
   virtio::Virtqueue* end_;
   u16 size_;
-  u16 seen_ = 0;
+  u64 direct_base_;
+  u16 seen_ = 0, told_ = 0;
 };
 
 // Both ends, in memory of its own.

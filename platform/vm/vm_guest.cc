@@ -82,10 +82,9 @@ bool halting_serves() { return machine.kind == abi::MachineKind::monitor && __at
 
 void halt() {
   if (machine.kind == abi::MachineKind::monitor) {
-    // Parking heeds this deadline, and arms no timer for the program: that one is still the monitor's as it was told last.
-    __atomic_store_n(&machine.page->timer_deadline, machine.deadline, __ATOMIC_SEQ_CST);
+    // Parking arms no timer for the program: that one is still the monitor's as it was told last.
+    __atomic_store_n(&machine.page->park_deadline, machine.deadline, __ATOMIC_SEQ_CST);
     if (__atomic_load_n(&machine.shared->interrupt_pending, __ATOMIC_SEQ_CST) == 0) store_register(abi::kMonitorPark, 1);
-    __atomic_store_n(&machine.page->timer_deadline, machine.known_deadline, __ATOMIC_SEQ_CST);
     return;
   }
   machine.known_deadline = machine.deadline;

@@ -123,10 +123,10 @@ void access(u64 address, u64 value) {
 
 // A deadline, so that parking ends. The power-off register is the one that is not touched.
 void monitor_register() {
-  monitor_page().timer_deadline = chance(2) ? any_value() : 0;
+  monitor_page().timer_deadline = monitor_page().park_deadline = chance(2) ? any_value() : 0;
   u64 offset = chance(2) ? below(kPageSize / 8) * 8 : below(6) * 8;
   if (offset == kMonitorPowerOff) offset = kMonitorTimer;
-  if (offset == kMonitorPark) monitor_page().timer_deadline = tsc() + below(100000);
+  if (offset == kMonitorPark) monitor_page().park_deadline = tsc() + below(100000);
   access(window(0) + offset, any_value());
 }
 
@@ -212,7 +212,7 @@ void rings(u64 worst) {
     ring(queue);
     if (chance(30)) access(queue.device + kRegisters[below(sizeof(kRegisters) / sizeof(u32))], any_value());
     if (chance(10)) {
-      monitor_page().timer_deadline = tsc() + below(200000);
+      monitor_page().park_deadline = tsc() + below(200000);
       store32(window(0) + kMonitorPark, 1);  // the other thread gets its turn
     }
   }
@@ -268,7 +268,7 @@ void nub_by_ring() {
   direct<virtio::Descriptor>(queues[0].descriptors) = {0, static_cast<u32>(kPageSize), virtio::kDescriptorWrite, 0};
   direct<volatile u16>(queues[0].available + 2) = 1;
   ring(queues[0]);
-  monitor_page().timer_deadline = tsc() + 100000000;
+  monitor_page().park_deadline = tsc() + 100000000;
   store32(window(0) + kMonitorPark, 1);
   asm volatile("ud2");
 }

@@ -54,7 +54,9 @@ ssize_t HostStream::transfer(std::span<const iovec> buffers, Direction direction
   const iovec* vector = buffers.data();
   if (mode_ == Mode::polled) {
     pollfd ready{fd(), static_cast<short>(in ? POLLIN : POLLOUT), 0};
-    if (poll(&ready, 1, 0) == 0) return -EAGAIN;
+    int count_ready = poll(&ready, 1, 0);
+    if (count_ready == 0) return -EAGAIN;
+    if (count_ready < 0) return -errno;
     if (!in) {  // POLLOUT promises room for PIPE_BUF bytes only
       first.iov_len = std::min<size_t>(first.iov_len, PIPE_BUF);
       vector = &first;

@@ -8,11 +8,18 @@
 
 namespace husk::vmm {
 
+namespace {
+// Buffers may be as large as the guest's memory, and the same again and again: the thread has other things to do, too.
+constexpr size_t kBytesAtOnce = 1 << 20;
+}  // namespace
+
 ssize_t ControlReceiver::write(std::span<const iovec> buffers) {
   size_t total = 0;
   for (const iovec& buffer : buffers) {
-    total += buffer.iov_len;
-    feed({static_cast<const u8*>(buffer.iov_base), buffer.iov_len});
+    size_t size = std::min(buffer.iov_len, kBytesAtOnce - total);
+    feed({static_cast<const u8*>(buffer.iov_base), size});
+    total += size;
+    if (total == kBytesAtOnce) break;
   }
   return static_cast<ssize_t>(total);
 }

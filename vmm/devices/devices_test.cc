@@ -228,6 +228,16 @@ TEST(Control, records_cut_anywhere_are_put_together) {
   EXPECT_EQ(seen.size(), 4u);
 }
 
+// Buffers of a hostile guest may be as large as its memory, and the same again and again.
+TEST(Control, a_write_is_bounded) {
+  u64 seen = 0;
+  ControlReceiver receiver([&](abi::RecordType, std::span<const u8>) { ++seen; });
+  std::vector<abi::RecordHeader> records(1 << 17, {abi::RecordType::trace, 0});
+  std::vector<iovec> buffers(512, {records.data(), records.size() * sizeof(records[0])});
+  EXPECT_EQ(receiver.write(buffers), 1 << 20);
+  EXPECT_EQ(seen, (1u << 20) / sizeof(records[0]));
+}
+
 TEST(Control, malformed_record_ends_the_listening) {
   int seen = 0;
   ControlReceiver receiver([&](abi::RecordType, std::span<const u8>) { ++seen; });
