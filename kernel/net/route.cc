@@ -58,7 +58,7 @@ bool StackState::knows_token(const IpAddress& remote, u32 interface, u32 quoted)
 // Every packet out passes here.
 Result<Destination*> StackState::destination(const IpAddress& remote, u32 scope) {
   Destination& line = destination_line(remote, scope);
-  if (line.generation == generation_ && line.remote == remote && line.scope == scope) return &line;
+  if (line.generation == generation_ && coarse_now_ns_ < line.valid_until_ns && line.remote == remote && line.scope == scope) return &line;
   Destination fresh;
   fresh.remote = remote;
   fresh.scope = scope;
@@ -90,10 +90,12 @@ Result<void> StackState::resolve(Destination& to) {
     if (found->route.has_gateway) to.next_hop = found->route.gateway;
   }
   to.reach = remote.is_multicast() ? Reach::multicast : to.interface->is_broadcast(remote) ? Reach::broadcast : Reach::unicast;
-  to.path_mtu = path_mtu(remote, remote.is_v4() ? to.interface->mtu : to.interface->mtu6);
+  to.path_mtu = remote.is_v4() ? to.interface->mtu : to.interface->mtu6;
+  limit_path_mtu(to);
   const InterfaceAddress* source = choose_source(*to.interface, remote, to.next_hop);
   if (source == nullptr) return Error(EADDRNOTAVAIL);
   to.source = source->address;
+  if (coarse_now_ns_ < source->preferred_until_ns) to.valid_until_ns = std::min(to.valid_until_ns, source->preferred_until_ns);
   return {};
 }
 
@@ -190,11 +192,12 @@ size_t StackState::routes(std::span<net::Route> out) const {
   return routes_.size();
 }
 
-u16 StackState::path_mtu(const IpAddress& remote, u16 mtu) const {
+void StackState::limit_path_mtu(Destination& to) const {
   for (const PathMtu& line : path_mtus_) {
-    if (line.mtu != 0 && line.remote == remote && coarse_now_ns_ < line.until_ns) return std::min(line.mtu, mtu);
+    if (line.mtu == 0 || coarse_now_ns_ >= line.until_ns || !(line.remote == to.remote)) continue;
+    to.path_mtu = std::min(line.mtu, to.path_mtu);
+    to.valid_until_ns = line.until_ns;
   }
-  return mtu;
 }
 
 // RFC 1191 §3, RFC 8201 §4: never up, never below the least; the oldest line goes.

@@ -96,6 +96,16 @@ TEST_F(SlaacTest, rfc4862_5_5_3_prefix_gives_an_address_and_rfc4861_6_3_4_a_rout
   EXPECT_EQ(find(kGlobal), nullptr);
 }
 
+TEST_F(SlaacTest, rfc6724_5_rule_3_a_source_is_left_when_it_is_deprecated) {
+  add(Configure::automatically);
+  Bytes other = prefix(7200, 3600);
+  other[19] = 0xb9;
+  inject(advertisement(prefix(7200, 100) + other));
+  EXPECT_EQ(tcp->lower.route({kOutside, 80}, {})->local, kGlobal);
+  pass(101 * kSecond);
+  EXPECT_EQ(tcp->lower.route({kOutside, 80}, {})->local.bytes[3], 0xb9);
+}
+
 TEST_F(SlaacTest, rfc8106_5_2_a_search_domain_is_one_word) {
   add(Configure::automatically);
   Bytes list = {31, 3, 0, 0, 0, 0, 2, 88, 5, 'a', '\n', 'b', ' ', 'c', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};

@@ -42,6 +42,7 @@ struct Destination {
   IpAddress remote;
   u32 scope = 0;       // Endpoint::interface of who asked
   u32 generation = 0;  // valid if it is the stack's
+  u64 valid_until_ns = kNever;
   Interface* interface = nullptr;
   IpAddress source, next_hop;
   u16 path_mtu = 0;
@@ -220,7 +221,7 @@ class StackState final : public Stack, public tcp::Lower {
   const RouteEntry* find_route(const IpAddress& remote, u32 scope) const;
   const InterfaceAddress* choose_source(const Interface& interface, const IpAddress& remote, const IpAddress& next_hop) const;
   Interface* scoped_interface(const IpAddress& remote, u32 scope) const;
-  u16 path_mtu(const IpAddress& remote, u16 mtu) const;
+  void limit_path_mtu(Destination& to) const;
   // stack.cc
   void run_timers(u64 now_ns);
   u64 slow_deadline_ns() const;
