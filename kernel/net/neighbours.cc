@@ -51,8 +51,9 @@ void Neighbours::arm(NeighbourEntry& entry, u64 deadline_ns) {
 packet::Packet* Neighbours::take(NeighbourEntry& entry) {
   packet::Packet* packet = entry.queue.pop_front();
   if (packet == nullptr) return nullptr;
-  --entry.queued;
-  waiting_ -= packet->cost();
+  u64 cost = packet->cost();
+  entry.queued -= cost;
+  waiting_ -= cost;
   return packet;
 }
 
@@ -61,13 +62,13 @@ void Neighbours::send(NeighbourEntry& entry, packet::PacketPtr packet) {
   entry.used_ns = now;
   if (entry.state == NeighbourState::incomplete) {
     u64 cost = packet->cost();
-    if (entry.queued == NeighbourEntry::kQueue) {  // the oldest goes (RFC 4861 §7.2.2)
+    while (entry.queued != 0 && entry.queued + cost > NeighbourEntry::kQueueMax) {  // the oldest goes (RFC 4861 §7.2.2)
       delete take(entry);
       ++stack_.count().out_discards;
     }
     if (waiting_ + cost <= kWaitingMax) {
       entry.queue.push_back(packet.release());
-      ++entry.queued;
+      entry.queued += cost;
       waiting_ += cost;
     } else {
       ++stack_.count().out_discards;

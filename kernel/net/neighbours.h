@@ -1,7 +1,7 @@
 // The neighbour cache of ARP and neighbour discovery: RFC 4861 §7.3's states for both (RFC 826 says nothing about aging).
 //
 // A bounded table; the entry unused for longest goes. Entries are made by who wants to send, and by requests that are addressed to us; these
-// come without a use, so that a flood of them replaces itself. An unresolved entry keeps a few packets (RFC 1122 §2.3.2.2).
+// come without a use, so that a flood of them replaces itself. An unresolved entry keeps some packets (RFC 1122 §2.3.2.2).
 #pragma once
 
 #include "kernel/net/interface.h"
@@ -13,7 +13,8 @@ class StackState;
 enum class NeighbourState : u8 { incomplete, reachable, stale, delay, probe };
 
 struct NeighbourEntry {
-  static constexpr u32 kQueue = 4;
+  // A datagram of 64 KiB in pieces for ethernet costs 350 KiB: each is charged for all of the pages that it has a part of.
+  static constexpr u64 kQueueMax = 512 * kKiB;
   NeighbourEntry* next = nullptr;
   Interface* interface = nullptr;
   IpAddress address;
@@ -25,7 +26,7 @@ struct NeighbourEntry {
   u64 used_ns = 0;            // 0: never
   u64 changed_ns = 0;
   packet::PacketList queue;
-  u32 queued = 0;
+  u64 queued = 0;  // what the queue costs
 };
 
 class Neighbours {

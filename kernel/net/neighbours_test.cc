@@ -69,14 +69,26 @@ TEST_F(NeighboursTest, rfc5227_1_1_a_probe_is_answered_and_not_learnt) {
 
 TEST_F(NeighboursTest, rfc1122_2_3_2_2_packets_wait_for_the_answer) {
   device.sent.clear();
-  for (auto what : {"1", "2", "3", "4", "5"}) say(what);
+  for (int i = 0; i < 1000; ++i) say(std::to_string(i));
   Bytes request = next_arp();
   ASSERT_FALSE(request.empty());
   EXPECT_EQ(IpAddress::v4(&request[38]), kPeer);
   EXPECT_TRUE(device.sent.empty());
   inject(arp(wire::kArpReply, kPeerMac, kPeer, kOurMac, kOurs));
-  for (auto what : {"2", "3", "4", "5"}) EXPECT_EQ(take_ip().back(), static_cast<u8>(what[0]));
-  EXPECT_TRUE(device.sent.empty());
+  size_t waited = device.sent.size();  // the last ones
+  EXPECT_GT(waited, 100u);
+  EXPECT_EQ(waited + stack->statistics().out_discards, 1000u);
+  Bytes first = take_ip();
+  EXPECT_EQ(Bytes(first.begin() + 28, first.end()), text(std::to_string(1000 - waited)));
+}
+
+TEST_F(NeighboursTest, rfc4861_7_2_2_all_fragments_of_a_datagram_wait) {
+  device.sent.clear();
+  say(std::string(65507, 'x'));
+  device.sent.clear();
+  inject(arp(wire::kArpReply, kPeerMac, kPeer, kOurMac, kOurs));
+  EXPECT_EQ(device.sent.size(), 45u);
+  EXPECT_EQ(stack->statistics().out_discards, 0u);
 }
 
 TEST_F(NeighboursTest, rfc1122_2_3_2_1_requests_are_repeated_once_a_second_and_given_up) {
