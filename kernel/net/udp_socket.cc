@@ -168,14 +168,14 @@ Result<void> SocketState::send_udp(Destination& to, const IpAddress& source, con
   }
   ++stack_->count().udp_out;
   bool group = to.reach != Reach::unicast;
-  if (group && options_.multicast_loop) loop_back(to, *packet);
+  if (group && options_.multicast_loop) loop_back(to, source, *packet);
   u8 hops = to.reach == Reach::multicast ? options_.multicast_hops : options_.hop_limit != 0 ? options_.hop_limit : kHopLimit;
   if (hops == 0) return {};
   return stack_->send_ip(to, source, {wire::kProtocolUdp, hops, options_.traffic_class}, std::move(packet));
 }
 
 // RFC 1112 §6.1: a copy for the members on this host; so for broadcasts.
-void SocketState::loop_back(Destination& to, const Packet& packet) {
+void SocketState::loop_back(Destination& to, const IpAddress& source, const Packet& packet) {
   if (to.interface->loopback || (to.reach == Reach::multicast && !to.interface->in_group(to.remote))) return;
   auto copy = packet.clone();
   if (!copy.ok()) return;
@@ -183,7 +183,7 @@ void SocketState::loop_back(Destination& to, const Packet& packet) {
   here.interface = stack_->interface_at(kLoopbackIndex);
   here.path_mtu = here.interface->mtu;
   here.reach = Reach::unicast;
-  (void)stack_->send_ip(here, to.source, {wire::kProtocolUdp, 1, options_.traffic_class}, copy.release());
+  (void)stack_->send_ip(here, source, {wire::kProtocolUdp, 1, options_.traffic_class}, copy.release());
 }
 
 // A ping socket sends echo requests, and its port is their identifier (ping(8) through SOCK_DGRAM, see icmp(7)).

@@ -79,7 +79,7 @@ class SocketState final : public Socket, public ListNode<PortTag> {
   void drop_queue();
   void disconnect_ends();
   bool may_bind(const Endpoint& local) const;
-  void loop_back(Destination& to, const packet::Packet& packet);
+  void loop_back(Destination& to, const IpAddress& source, const packet::Packet& packet);
   void notify(u32 events) {
     if (observer_ != nullptr) observer_->socket_changed(events);
   }

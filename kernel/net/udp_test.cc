@@ -323,6 +323,17 @@ TEST_F(UdpTest, rfc1112_groups_are_joined_reported_and_left) {
   EXPECT_FALSE(arrives());
 }
 
+TEST_F(UdpTest, rfc1112_6_1_a_looped_back_datagram_has_the_source_of_the_sent_one) {
+  IpAddress second = IpAddress::v4(10, 0, 0, 9), group = IpAddress::v4(239, 1, 1, 1);
+  ASSERT_TRUE(stack->add_address(eth, second, 24).ok());
+  auto member = open({any, 7}), sender = open({second, 8});
+  ASSERT_TRUE(member->join(group, eth).ok());
+  Endpoint end{group, 7};
+  ASSERT_TRUE(send(*sender, text("x"), &end).ok());
+  run();
+  EXPECT_EQ(receive(*member).about.from, (Endpoint{second, 8}));
+}
+
 TEST_F(UdpTest, broadcasts_reach_every_socket) {
   udp::Options options;
   options.reuse_address = true;
