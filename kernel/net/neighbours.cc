@@ -98,6 +98,7 @@ void Neighbours::resolved(NeighbourEntry& entry, const u8* mac, Solicited solici
     entry.state = NeighbourState::stale;
     entry.deadline_ns = ~u64{0};
   }
+  if (waited) stack_.mark_gateway(entry, 0);
   if (other || solicited == Solicited::yes) entry.changed_ns = now;
   entry.probes = 0;
   memcpy(entry.mac, mac, 6);
@@ -132,8 +133,9 @@ void Neighbours::due(NeighbourEntry& entry, u64 now_ns) {
   stack_.solicit(entry, entry.state == NeighbourState::probe ? entry.mac : nullptr);
 }
 
-// RFC 1122 §2.3.2.1, RFC 4861 §7.2.2: who has waited for it hears that the host is not reachable.
+// RFC 1122 §2.3.2.1, RFC 4861 §7.2.2: who has waited for it hears that the host is not reachable. Other gateways are preferred to it.
 void Neighbours::fail(NeighbourEntry& entry) {
+  stack_.mark_gateway(entry, stack_.coarse_now_ns());
   if (packet::Packet* first = take(entry)) failed_.push_back(first);
   remove(entry);
 }

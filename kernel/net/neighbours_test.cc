@@ -133,6 +133,27 @@ TEST_F(NeighboursTest, rfc4861_7_3_3_a_neighbour_in_use_is_probed_and_forgotten_
   EXPECT_EQ(known(), 0u);
 }
 
+TEST_F(NeighboursTest, rfc1122_3_3_1_4_another_gateway_is_taken_until_the_better_one_says_something) {
+  IpAddress network = IpAddress::v4(192, 0, 2, 0);
+  ASSERT_TRUE(stack->add_route({network, 24, true, kPeer, eth, 1}).ok());
+  ASSERT_TRUE(stack->add_route({network, 24, true, kGateway, eth, 0}).ok());
+  inject(arp(wire::kArpRequest, kPeerMac, kPeer, nullptr, kOurs));
+  device.sent.clear();
+  auto gateway_of = [&](u8 host) {
+    say("x", IpAddress::v4(192, 0, 2, host));
+    Bytes frame = take();
+    return frame[13] == 0 ? frame[5] : 0;
+  };
+  EXPECT_EQ(gateway_of(1), 0);  // asks
+  pass(4 * kSecond);
+  device.sent.clear();
+  EXPECT_EQ(gateway_of(1), kPeerMac[5]);
+  EXPECT_EQ(gateway_of(2), kPeerMac[5]);
+  inject(arp(wire::kArpRequest, kOtherMac, kGateway, nullptr, kOurs));
+  device.sent.clear();
+  EXPECT_EQ(gateway_of(3), kOtherMac[5]);
+}
+
 TEST_F(NeighboursTest, gratuitous_arp_updates_what_is_known_only) {
   inject(arp(wire::kArpRequest, kPeerMac, kPeer, nullptr, kOurs));
   inject(arp(wire::kArpRequest, kOtherMac, kGateway, nullptr, kGateway));

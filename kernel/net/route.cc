@@ -38,6 +38,12 @@ bool same_route(const Route& a, const Route& b) {
          (!a.has_gateway || a.gateway == b.gateway);
 }
 
+// RFC 4861 §6.3.6, RFC 1122 §3.3.1.4: rather through a gateway that has not failed, or that failed longest ago, so that all are tried in turn.
+bool better(const RouteEntry& a, const RouteEntry& b) {
+  if (a.route.prefix_bits != b.route.prefix_bits) return a.route.prefix_bits > b.route.prefix_bits;
+  return a.failed_ns != b.failed_ns ? a.failed_ns < b.failed_ns : a.route.metric < b.route.metric;
+}
+
 }  // namespace
 
 [[gnu::noinline]] Destination& StackState::destination_line(const IpAddress& remote, u32 scope) {
@@ -118,9 +124,7 @@ const RouteEntry* StackState::find_route(const IpAddress& remote, u32 scope) con
   for (const RouteEntry& entry : routes_) {
     const net::Route& route = entry.route;
     if ((scope != 0 && route.interface != scope) || !remote.in_network(route.network, route.prefix_bits)) continue;
-    if (best == nullptr || route.prefix_bits > best->route.prefix_bits ||
-        (route.prefix_bits == best->route.prefix_bits && route.metric < best->route.metric))
-      best = &entry;
+    if (best == nullptr || better(entry, *best)) best = &entry;
   }
   return best;
 }
@@ -184,6 +188,13 @@ void StackState::remove_route(const net::Route& route, Origin origin) {
   ++generation_;
   for (size_t i = routes_.size(); i-- > 0;) {
     if (routes_[i].origin == origin && same_route(routes_[i].route, wanted)) routes_.erase(i);
+  }
+}
+
+void StackState::mark_gateway(const NeighbourEntry& gateway, u64 failed_ns) {
+  for (RouteEntry& entry : routes_) {
+    const net::Route& route = entry.route;
+    if (route.has_gateway && route.interface == gateway.interface->index && route.gateway == gateway.address) entry.failed_ns = failed_ns;
   }
 }
 

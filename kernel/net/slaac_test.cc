@@ -165,6 +165,41 @@ TEST_F(SlaacTest, prefixes_without_end_are_bounded) {
   }
 }
 
+// Of two routers one dies: the other takes over.
+TEST_F(SlaacTest, rfc4861_6_3_6_a_router_that_does_not_answer_is_not_preferred) {
+  IpAddress second = kRouter;
+  second.bytes[15] = 0xfd;
+  add(Configure::automatically);
+  inject(advertisement(prefix(7200, 3600)));
+  inject(advertisement({}, 1800, second));
+  pass(2 * kSecond);
+  size_t sent[2] = {};
+  u8 alive = 0xfd;
+  auto talk = [&](int seconds) {
+    sent[0] = sent[1] = 0;
+    for (int i = 0; i < seconds; ++i) {
+      tcp->lower.output({{kGlobal, 80}, {kOutside, 90}}, {}, nullptr, 0, 0, 0);
+      pass(kSecond);
+      while (!device.sent.empty()) {
+        Bytes frame = take();
+        if (frame.size() < 74 || frame[12] != 0x86) continue;
+        if (frame[20] == wire::kProtocolTcp) ++sent[frame[5] == 3];
+        if (frame[20] != wire::kProtocolIcmpv6 || frame[54] != wire::kIcmpv6NeighbourSolicitation || frame[77] != alive) continue;
+        IpAddress target = IpAddress::v6(&frame[62]);
+        u8 flags = wire::kNeighbourSolicited | wire::kNeighbourOverride | wire::kNeighbourRouter;
+        inject(ndp(wire::kIcmpv6NeighbourAdvertisement, target, kLinkLocal, flags, target, alive == 0xfd ? kOtherMac : kPeerMac));
+      }
+    }
+  };
+  talk(300);
+  EXPECT_EQ(sent[0], 0u);
+  EXPECT_GT(sent[1], 290u);
+  alive = 0xfe;  // and the other way round
+  talk(300);
+  EXPECT_GT(sent[0], 250u);
+  EXPECT_LT(sent[1], 50u);
+}
+
 // --- RFC 4861 §7 --------------------------------------------------------------------------------------------------------------------
 
 TEST_F(SlaacTest, rfc4861_7_2_4_solicitations_are_answered) {

@@ -62,6 +62,7 @@ struct RouteEntry {
   Route route;
   Origin origin = Origin::manual;
   u64 valid_until_ns = kNever;
+  u64 failed_ns = 0;  // when its gateway was last given up; 0: not since it said something
 };
 
 struct NameServer {
@@ -159,6 +160,7 @@ class StackState final : public Stack, public tcp::Lower {
   Result<void> put_route(const RouteEntry& entry);  // replaces one to the same network through the same interface and gateway
   void remove_routes(const Interface& interface, Origin origin);
   void remove_route(const net::Route& route, Origin origin);
+  void mark_gateway(const NeighbourEntry& gateway, u64 failed_ns);  // 0: it has said something
   void path_mtu_learnt(const IpAddress& remote, u16 mtu);
   Result<void> set_name_servers(Origin origin, std::span<const IpAddress> servers, u64 valid_until_ns);
   void set_search_domain(std::string_view domain);
