@@ -123,7 +123,9 @@ void access(u64 address, u64 value) {
 
 // A deadline, so that parking ends. The power-off register is the one that is not touched.
 void monitor_register() {
-  monitor_page().timer_deadline = monitor_page().park_deadline = chance(2) ? any_value() : 0;
+  u64 deadline = chance(2) ? any_value() : 0;
+  monitor_page().timer_deadline = deadline;
+  monitor_page().park_deadline = deadline;
   u64 offset = chance(2) ? below(kPageSize / 8) * 8 : below(6) * 8;
   if (offset == kMonitorPowerOff) offset = kMonitorTimer;
   if (offset == kMonitorPark) monitor_page().park_deadline = tsc() + below(100000);
