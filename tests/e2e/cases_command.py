@@ -198,22 +198,26 @@ def smallest_machine(t):
     t.expect((result.returncode, result.stdout) == (0, b"hello, world\n"), f"{result}")
 
 
+# Says it without stdio: the signal may come inside a call of stdio's, dprintf's in a handler included.
+GOT = 'static void got(int s) { char text[] = "got 00\\n"; text[4] += s / 10; text[5] += s % 10; write(1, text, 7); }\n'
+
+
 def signals_from_outside(t):
-    program = c_program(t, "waits", "static void on(int s) { dprintf(1, \"got %d\\n\", s); _exit(5); }\n"  # not stdio's: the signal may come inside its fflush
+    program = c_program(t, "waits", GOT + "static void on(int s) { got(s); _exit(5); }\n"
                         "int main(void) { signal(SIGTERM, on); signal(SIGINT, on); puts(\"ready\"); fflush(stdout); for (;;) pause(); }")
     for number in (signal.SIGTERM, signal.SIGINT):
         process = subprocess.Popen([*map(str, t.husk_command()), str(program)], stdout=subprocess.PIPE, env=t.environment, cwd=t.work)
         t.expect(process.stdout.readline() == b"ready\n", "not ready")
         process.send_signal(number)
         out, _ = process.communicate(timeout=30)
-        t.expect((out, process.returncode) == (b"got %d\n" % number, 5), f"signal {number}: {out} {process.returncode}")
-    program = c_program(t, "user", "static void on(int s) { dprintf(1, \"got %d\\n\", s); if (s == SIGTERM) _exit(5); }\n"
+        t.expect((out, process.returncode) == (b"got %02d\n" % number, 5), f"signal {number}: {out} {process.returncode}")
+    program = c_program(t, "user", GOT + "static void on(int s) { got(s); if (s == SIGTERM) _exit(5); }\n"
                         "int main(void) { signal(SIGUSR1, on); signal(SIGUSR2, on); signal(SIGTERM, on); dprintf(1, \"ready\\n\"); for (;;) pause(); }")
     process = subprocess.Popen([*map(str, t.husk_command()), str(program)], stdout=subprocess.PIPE, env=t.environment, cwd=t.work)
     t.expect(process.stdout.readline() == b"ready\n", "not ready")
     for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGUSR1, signal.SIGUSR1, signal.SIGTERM):  # more than three: no requests to stop
         process.send_signal(number)
-        t.expect(process.stdout.readline() == b"got %d\n" % number, f"signal {number}")
+        t.expect(process.stdout.readline() == b"got %02d\n" % number, f"signal {number}")
     t.expect((process.communicate(timeout=30)[1], process.returncode) == (None, 5), f"after the signals: {process.returncode}")
     spin = c_program(t, "spins", "int main(void) { signal(SIGTERM, SIG_IGN); puts(\"ready\"); fflush(stdout); for (;;); }")
     process = subprocess.Popen([*map(str, t.husk_command("--stop-timeout", "1")), str(spin)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=t.environment, cwd=t.work)
