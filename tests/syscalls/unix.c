@@ -527,7 +527,13 @@ static void waiting(void) {
   printf("%ld %d %ld\n", total, again > 1, (long)offset);
   int pipe_ends[2];
   pipe(pipe_ends);
+  // Not the target is in the way: what waits for it would wait for ever.
+  fcntl(pipe_ends[0], F_SETFL, O_NONBLOCK);
+  SHOW(sendfile(p[0], pipe_ends[0], 0, 10));
+  SHOW(sendfile(p[0], p[1], 0, 10));
+  fcntl(pipe_ends[0], F_SETFL, 0);
   write(pipe_ends[1], "through a pipe", 14);
+  SHOW(splice(pipe_ends[0], 0, pipe_ends[1], 0, 14, 0));
   SHOW(splice(pipe_ends[0], 0, p[0], 0, 100, 0));
   SHOW(splice(p[1], 0, pipe_ends[1], 0, 7, 0));
   SHOW(splice(p[1], 0, pipe_ends[1], 0, 100, 0));
