@@ -185,6 +185,7 @@ bool is_regular(vfs::File& file) {
   return stat.ok() && (stat->mode & 0170000) == 0100000;
 }
 
+using Kind = vfs::File::Kind;
 constexpr u32 kSpliceFlags = 0xf, kSpliceNonBlocking = 2;
 
 }  // namespace
@@ -194,7 +195,6 @@ HUSK_SYSCALL(sendfile, int out_fd, int in_fd, u64 offset_at, u64 size) {
   auto to = TRY(writable_file(out_fd));
   if ((to->flags & kAppend) != 0) return Error(EINVAL);
   // Programs go on with read and write then; EAGAIN would tell them that the target is full.
-  using Kind = vfs::File::Kind;
   if (from->kind == Kind::pipe || (from->kind == Kind::socket && to->kind != Kind::pipe)) return Error(EINVAL);
   return move_between(*from, offset_at, *to, 0, size);
 }
@@ -212,10 +212,9 @@ HUSK_SYSCALL(splice, int in_fd, u64 in_offset, int out_fd, u64 out_offset, u64 s
   TRY(allow_flags(flags, kSpliceFlags));
   auto from = TRY(readable_file(in_fd));
   auto to = TRY(writable_file(out_fd));
-  using Kind = vfs::File::Kind;
   if (from->kind != Kind::pipe && to->kind != Kind::pipe) return Error(EINVAL);
   if ((from->kind == Kind::pipe && in_offset != 0) || (to->kind == Kind::pipe && out_offset != 0)) return Error(ESPIPE);
-  if (vfs::Pipe* pipe = vfs::pipe_of(*from); pipe != nullptr && pipe == vfs::pipe_of(*to)) return Error(EINVAL);
+  if (from->kind == Kind::pipe && vfs::pipe_of(*from) == vfs::pipe_of(*to)) return Error(EINVAL);
   u32 temporary = (flags & kSpliceNonBlocking) != 0 ? kNonBlocking : 0;
   TemporaryFlags from_flags(*from, from->kind == Kind::pipe ? temporary : 0);
   TemporaryFlags to_flags(*to, to->kind == Kind::pipe ? temporary : 0);

@@ -23,7 +23,7 @@ struct Handshake {
   u16 own_window = 0;
   u32 timestamp_recent = 0, timestamp_offset = 0;
   u64 sent_ns = 0;  // when the SYN-ACK went; 0: it was sent more than once, or nobody remembers
-  u8 timeouts = 0;
+  u8 timeouts = 0;  // after which it was sent again
 };
 
 class Request final : public FlowEntry, public Timer, public ListNode<> {
