@@ -24,9 +24,10 @@ set(HUSK_KERNEL_FLAGS
     -fno-threadsafe-statics -fno-omit-frame-pointer -fno-asynchronous-unwind-tables -fno-unwind-tables
     -fno-stack-protector -fcf-protection=none -ffunction-sections -fdata-sections -fno-plt
     -fno-tree-loop-distribute-patterns -falign-functions=1 -falign-jumps=1 -falign-loops=1 -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=0 -DHUSK_GUEST=1)
-# At link time identical functions become one and those with one caller vanish in it: 3 % less code. Fuzzing compilers do without.
+# At link time identical functions become one and those with one caller vanish in it: 3 % less code, and 1.5 % more in one partition,
+# where nothing crosses a border. Fuzzing compilers do without.
 if(CMAKE_CXX_COMPILER_ID STREQUAL GNU)
-  list(APPEND HUSK_KERNEL_FLAGS -flto -fno-fat-lto-objects)
+  list(APPEND HUSK_KERNEL_FLAGS -flto -fno-fat-lto-objects -flto-partition=one)
   set(CMAKE_AR ${CMAKE_CXX_COMPILER_AR})
   set(CMAKE_RANLIB ${CMAKE_CXX_COMPILER_RANLIB})
 endif()
