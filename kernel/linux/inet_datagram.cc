@@ -35,7 +35,7 @@ class InetDatagram final : public InetSocket {
     queue_.wake_all();
     return result;
   }
-  size_t bytes_available() override { return udp_->readable_bytes(); }
+  Result<size_t> bytes_available() override { return udp_->readable_bytes(); }
   Result<i64> socket_ioctl(u32 request, u64 argument) override;
 
  protected:
@@ -52,8 +52,22 @@ class InetDatagram final : public InetSocket {
   bool is_ping() const { return protocol != IPPROTO_UDP; }
   Result<bool> take_control(const Vec<vfs::ControlData>& control, net::Endpoint& source, net::udp::Options& options);
   Result<void> add_control(const net::udp::Datagram& datagram, vfs::SocketMessage& message);
+  struct Outgoing {  // what a call says about its datagram
+    net::Endpoint to, source;
+    net::udp::Options options;
+    bool addressed = false, controlled = false, from_there = false;
+  };
+  struct Corked {
+    explicit Corked(const Outgoing& outgoing) : about(outgoing) {}
+    Outgoing about;
+    Vec<u8> bytes;
+  };
+  Result<Outgoing> outgoing(const vfs::SocketMessage& message);
+  Result<size_t> transmit(vfs::IoBuffer& data, const Outgoing& out, u32 message_flags);
+  Result<size_t> append(vfs::SocketMessage& message);
 
   Ref<net::udp::Socket> udp_;
+  Owned<Corked> corked_;  // null: nothing is held back
 };
 
 Result<void> InetDatagram::bind(const vfs::SocketAddress& address) {
@@ -144,27 +158,57 @@ Result<void> InetDatagram::add_control(const net::udp::Datagram& datagram, vfs::
 
 // --- datagrams ------------------------------------------------------------------------------------------------------------------
 
-Result<size_t> InetDatagram::send(vfs::SocketMessage& message) {
-  if ((message.flags & (kMessageOutOfBand | kMessageMore)) != 0) return Error(EOPNOTSUPP);
-  net::Endpoint to, source;
-  const bool addressed = message.to != nullptr && message.to->size > 0;
-  if (addressed) {
-    to = TRY(endpoint(*message.to, AddressUse::send));
-    if (to.port == 0 && !is_ping()) return Error(EINVAL);
-    TRY(network_wait_configured(to.address));
+Result<InetDatagram::Outgoing> InetDatagram::outgoing(const vfs::SocketMessage& message) {
+  Outgoing result;
+  result.addressed = message.to != nullptr && message.to->size > 0;
+  if (result.addressed) {
+    result.to = TRY(endpoint(*message.to, AddressUse::send));
+    if (result.to.port == 0 && !is_ping()) return Error(EINVAL);
+    TRY(network_wait_configured(result.to.address));
   }
-  net::udp::Options options = udp_->options();
-  const bool controlled = message.control != nullptr, from_there = controlled && TRY(take_control(*message.control, source, options));
+  result.options = udp_->options();
+  result.controlled = message.control != nullptr;
+  result.from_there = result.controlled && TRY(take_control(*message.control, result.source, result.options));
+  return result;
+}
+
+Result<size_t> InetDatagram::transmit(vfs::IoBuffer& data, const Outgoing& out, u32 message_flags) {
   auto attempt = [&] {
     const net::udp::Options own = udp_->options();
-    if (controlled) udp_->set_options(options);
-    auto result = udp_->send(*message.data, addressed ? &to : nullptr, from_there ? &source : nullptr);
-    if (controlled) udp_->set_options(own);
+    if (out.controlled) udp_->set_options(out.options);
+    auto result = udp_->send(data, out.addressed ? &out.to : nullptr, out.from_there ? &out.source : nullptr);
+    if (out.controlled) udp_->set_options(own);
     return result;
   };
-  Result<size_t> sent = wait_until_done(attempt, message.flags, send_timeout_ns);
+  Result<size_t> sent = wait_until_done(attempt, message_flags, send_timeout_ns);
   network_run();
   return sent;
+}
+
+// MSG_MORE: calls that make one datagram together; the first says where it goes.
+Result<size_t> InetDatagram::append(vfs::SocketMessage& message) {
+  constexpr size_t kMost = 65535;
+  if (!corked_) corked_ = TRY(make_owned<Corked>(TRY(outgoing(message))));
+  const size_t size = message.data->remaining(), before = corked_->bytes.size();
+  const bool more = (message.flags & kMessageMore) != 0;
+  Owned<Corked> whole = std::move(corked_);  // an error drops it
+  if (before + size > kMost) return Error(EMSGSIZE);
+  TRY(whole->bytes.resize(before + size));
+  if (size > 0 && TRY(message.data->take(whole->bytes.data() + before, size)) < size) return Error(EFAULT);
+  if (more) {
+    corked_ = std::move(whole);
+    return size;
+  }
+  const vfs::IoSegment segment = vfs::IoBuffer::kernel_segment(whole->bytes.data(), whole->bytes.size());
+  vfs::IoBuffer data({&segment, 1}, vfs::IoBuffer::Memory::kernel);
+  (void)TRY(transmit(data, whole->about, message.flags));
+  return size;
+}
+
+Result<size_t> InetDatagram::send(vfs::SocketMessage& message) {
+  if ((message.flags & kMessageOutOfBand) != 0) return Error(EOPNOTSUPP);
+  if (corked_ || (message.flags & kMessageMore) != 0) return append(message);
+  return transmit(*message.data, TRY(outgoing(message)), message.flags);
 }
 
 Result<size_t> InetDatagram::receive(vfs::SocketMessage& message) {
@@ -175,7 +219,16 @@ Result<size_t> InetDatagram::receive(vfs::SocketMessage& message) {
   if ((wishes & kMessageOutOfBand) != 0) return Error(EOPNOTSUPP);
   const auto peek = (wishes & kMessagePeek) != 0 ? net::udp::Socket::Peek::yes : net::udp::Socket::Peek::no;
   const size_t room = message.data->remaining();
-  net::udp::Datagram datagram = TRY(wait_until_done([&] { return udp_->receive(*message.data, peek); }, wishes, receive_timeout_ns));
+  const bool will_wait = !nonblocking() && (wishes & kMessageDontWait) == 0;
+  bool ended = false;
+  auto attempt = [&]() -> Result<net::udp::Datagram> {
+    auto got = udp_->receive(*message.data, peek);
+    // Who does not wait hears EAGAIN even after shutdown(2), as on Linux.
+    ended = will_wait && !got.ok() && got.error() == Error(EAGAIN) && (udp_->events() & net::kReadHangUp) != 0;
+    return ended ? Result<net::udp::Datagram>(net::udp::Datagram{}) : got;
+  };
+  net::udp::Datagram datagram = TRY(wait_until_done(attempt, wishes, receive_timeout_ns));
+  if (ended) return size_t{0};
   if (message.from != nullptr) *message.from = write_address(domain, datagram.from);
   if (datagram.size > room) message.flags |= kMessageTruncated;
   TRY(add_control(datagram, message));

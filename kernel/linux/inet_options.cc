@@ -69,7 +69,7 @@ constexpr InetSocket::Row InetSocket::kRows[] = {
     {kLevelIp, IP_PKTINFO, kBoolean, kBoth, kNowhere, HUSK_UDP(packet_information), kAny, kMost, 0},
     {kLevelIp, IP_RECVTTL, kBoolean, kBoth, kNowhere, kNowhere, kAny, kMost, 0},
     {kLevelIp, IP_RECVTOS, kBoolean, kBoth, kNowhere, kNowhere, kAny, kMost, 0},
-    {kLevelIp, IP_RECVERR, kBoolean, kBoth, kNowhere, kNowhere, kAny, kMost, 0},
+    {kLevelIp, IP_RECVERR, kBoolean, kBoth, kNowhere, HUSK_UDP(receive_errors), kAny, kMost, 0},
     {kLevelIp, IP_RECVORIGDSTADDR, kBoolean, kBoth, kNowhere, kNowhere, kAny, kMost, 0},
     {kLevelIp, IP_MTU_DISCOVER, kWord, kBoth, kNowhere, kNowhere, 0, 5, 1},
     {kLevelIp, IP_FREEBIND, kBoolean, kBoth, kNowhere, kNowhere, kAny, kMost, 0},
@@ -77,16 +77,17 @@ constexpr InetSocket::Row InetSocket::kRows[] = {
     {kLevelIp, IP_BIND_ADDRESS_NO_PORT, kBoolean, kBoth, kNowhere, kNowhere, kAny, kMost, 0},
     {kLevelIp, IP_MULTICAST_TTL, kByte, kBoth, kNowhere, HUSK_UDP(multicast_hops), -1, 255, 1},
     {kLevelIp, IP_MULTICAST_LOOP, kBoolean, kBoth, kNowhere, HUSK_UDP(multicast_loop), kAny, kMost, 1},
-    {kLevelIp, IP_MULTICAST_ALL, kBoolean, kBoth, kNowhere, kNowhere, 0, 1, 1},
+    {kLevelIp, IP_MULTICAST_ALL, kBoolean, kBoth, kNowhere, HUSK_UDP(multicast_all), 0, 1, 1},
     {kLevelIp6, IPV6_V6ONLY, kBoolean, kBoth, HUSK_TCP(v6_only), HUSK_UDP(v6_only), kAny, kMost, 0},
     {kLevelIp6, IPV6_UNICAST_HOPS, kByte, kBoth, HUSK_TCP(hop_limit), HUSK_UDP(hop_limit), -1, 255, 64},
     {kLevelIp6, IPV6_MULTICAST_HOPS, kByte, kDatagram, kNowhere, HUSK_UDP(multicast_hops), -1, 255, 1},
     {kLevelIp6, IPV6_MULTICAST_LOOP, kBoolean, kBoth, kNowhere, HUSK_UDP(multicast_loop), 0, 1, 1},
+    {kLevelIp6, IPV6_MULTICAST_ALL, kBoolean, kDatagram, kNowhere, HUSK_UDP(multicast_all), 0, 1, 1},
     {kLevelIp6, IPV6_TCLASS, kByte, kBoth, HUSK_TCP(traffic_class), HUSK_UDP(traffic_class), -1, 255, 0},
     {kLevelIp6, IPV6_RECVPKTINFO, kBoolean, kBoth, kNowhere, HUSK_UDP(packet_information), kAny, kMost, 0},
     {kLevelIp6, IPV6_RECVHOPLIMIT, kBoolean, kBoth, kNowhere, kNowhere, kAny, kMost, 0},
     {kLevelIp6, IPV6_RECVTCLASS, kBoolean, kBoth, kNowhere, kNowhere, kAny, kMost, 0},
-    {kLevelIp6, IPV6_RECVERR, kBoolean, kBoth, kNowhere, kNowhere, kAny, kMost, 0},
+    {kLevelIp6, IPV6_RECVERR, kBoolean, kBoth, kNowhere, HUSK_UDP(receive_errors), kAny, kMost, 0},
     {kLevelIp6, IPV6_MTU_DISCOVER, kWord, kBoth, kNowhere, kNowhere, 0, 5, 1},
     {kLevelIp6, IPV6_DONTFRAG, kBoolean, kBoth, kNowhere, kNowhere, kAny, kMost, 0},
     {kLevelIp6, IPV6_FREEBIND, kBoolean, kBoth, kNowhere, kNowhere, kAny, kMost, 0},
@@ -216,7 +217,7 @@ Result<size_t> InetSocket::get_option(int level, int option, std::span<u8> out) 
     net::InterfaceStatus interface = TRY(interface_at(TRY(interface_with(local().address))));
     return put_value(out, interface.mtu);
   }
-  if (of_v4 && option == IP_MULTICAST_IF) return put_value(out, u32{0});
+  if (of_v4 && option == IP_MULTICAST_IF) return put_value(out, multicast_source_);
   if (level == kLevelIp6 && option == IPV6_MULTICAST_IF && domain == kInet6) return put_value(out, multicast_interface_);
   bool known = of_v4 || level == kLevelSocket || level == (is_stream() ? kLevelTcp : kLevelUdp) || domain == kInet6;
   return known ? get_special(level, option, out) : Error(EOPNOTSUPP);  // as Linux says it
@@ -272,21 +273,23 @@ Result<void> InetSocket::set_membership(int level, int option, std::span<const u
 }
 
 Result<void> InetSocket::set_multicast_interface(int level, std::span<const u8> value) {
-  u32 index = 0;
+  u32 index = 0, source = 0;
   if (level == kLevelIp6) {
     index = TRY(take_value<u32>(value));
   } else if (auto by_index = take_value<ip_mreqn>(value); by_index.ok() && by_index->imr_ifindex != 0) {
     index = static_cast<u32>(by_index->imr_ifindex);
+    source = by_index->imr_address.s_addr;
   } else {
-    u32 address = by_index.ok() ? by_index->imr_address.s_addr : TRY(take_value<u32>(value));
-    if (address != 0) {
-      auto found = interface_with(net::IpAddress::v4(&address));
+    source = by_index.ok() ? by_index->imr_address.s_addr : TRY(take_value<u32>(value));
+    if (source != 0) {
+      auto found = interface_with(net::IpAddress::v4(&source));
       if (!found.ok()) return Error(EADDRNOTAVAIL);
       index = *found;
     }
   }
   if (index != 0) (void)TRY(interface_at(index));
   multicast_interface_ = index;
+  if (level == kLevelIp) multicast_source_ = source;
   return {};
 }
 

@@ -95,6 +95,7 @@ class InetSocket : public vfs::Socket, public net::SocketObserver {
 
   Vec<Remembered> remembered_;
   u32 bound_interface_ = 0, multicast_interface_ = 0;
+  u32 multicast_source_ = 0;  // IP_MULTICAST_IF, to be read back
 };
 
 Result<Ref<vfs::Socket>> make_stream_socket(int domain, u32 file_flags);

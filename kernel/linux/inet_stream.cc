@@ -35,7 +35,7 @@ class InetStream final : public InetSocket, public ListNode<StreamTag> {
   Result<size_t> send(vfs::SocketMessage& message) override;
   Result<size_t> receive(vfs::SocketMessage& message) override;
   Result<void> shutdown(int how) override;
-  size_t bytes_available() override { return tcp_->readable_bytes(); }
+  Result<size_t> bytes_available() override { return listening() ? Result<size_t>(Error(EINVAL)) : tcp_->readable_bytes(); }
   Result<i64> socket_ioctl(u32 request, u64 argument) override;
   void abandon() { tcp_->close(); }
 
@@ -52,6 +52,7 @@ class InetStream final : public InetSocket, public ListNode<StreamTag> {
  private:
   enum class Phase : u8 { unconnected, connecting, connected };
   bool handshaking() const { return tcp_->state() == State::syn_sent || tcp_->state() == State::syn_received; }
+  bool failed_after(size_t moved) { return moved > 0 && tcp_->readable_bytes() == 0 && (tcp_->events() & net::kError) != 0; }
   Result<void> renew();
   Result<void> begin_connect(const vfs::SocketAddress& address);
   void linger();
@@ -60,7 +61,8 @@ class InetStream final : public InetSocket, public ListNode<StreamTag> {
 
   Ref<net::tcp::Socket> tcp_;
   Phase phase_ = Phase::unconnected;
-  bool spent_ = false;  // tcp_ has failed to connect
+  net::Endpoint bound_;  // by bind(2): port or address are not 0
+  bool spent_ = false;   // tcp_ has failed to connect
 };
 
 constinit List<InetStream, StreamTag>* streams = nullptr;  // made with the first one, for ever
@@ -111,8 +113,12 @@ net::Endpoint InetStream::remote() const {
 Result<void> InetStream::renew() {
   net::Stack* stack = TRY(network());
   auto fresh = TRY(stack->tcp().socket(domain == kInet ? net::Family::v4 : net::Family::v6));
-  fresh->set_options(tcp_->options());
+  net::tcp::Options options = tcp_->options();
+  fresh->set_options(options);
   tcp_->set_observer(nullptr);
+  options.linger = true;  // a connection ends with a reset
+  options.linger_s = 0;
+  tcp_->set_options(options);
   tcp_->close();
   tcp_ = std::move(fresh);
   tcp_->set_observer(this);
@@ -120,13 +126,15 @@ Result<void> InetStream::renew() {
   spent_ = false;
   network_run();
   queue_.wake_all();
-  return {};
+  return bound_.port != 0 || !bound_.address.is_any() ? tcp_->bind(bound_) : Result<void>();
 }
 
 Result<void> InetStream::bind(const vfs::SocketAddress& address) {
   net::Endpoint here = TRY(endpoint(address, AddressUse::bind));
   if (spent_) TRY(renew());
-  return tcp_->bind(here);
+  TRY(tcp_->bind(here));
+  bound_ = here;
+  return {};
 }
 
 Result<void> InetStream::listen(int backlog) {
@@ -202,13 +210,15 @@ Result<size_t> InetStream::send(vfs::SocketMessage& message) {
   if ((message.flags & kMessageOutOfBand) != 0 || (message.flags & kMessageFastOpen) != 0) return Error(EOPNOTSUPP);
   const auto more = (message.flags & kMessageMore) != 0 ? net::tcp::Socket::More::yes : net::tcp::Socket::More::no;
   const size_t begin = message.data->done();
+  auto attempt = [&]() -> Result<size_t> {
+    if (handshaking()) return Error(EAGAIN);
+    return failed_after(message.data->done() - begin) ? Result<size_t>(0) : tcp_->send(*message.data, more);  // the error is the next call's
+  };
   do {
-    auto sent = wait_until_done([&] { return handshaking() ? Result<size_t>(Error(EAGAIN)) : tcp_->send(*message.data, more); }, message.flags,
-                                send_timeout_ns);
-    if (sent.ok()) continue;
-    size_t done = message.data->done() - begin;
-    if (done > 0) break;
-    return sent.error() == Error(ENOTCONN) ? Error(EPIPE) : sent.error();
+    auto sent = wait_until_done(attempt, message.flags, send_timeout_ns);
+    if (sent.ok() && *sent > 0) continue;
+    if (message.data->done() > begin) break;
+    if (!sent.ok()) return sent.error() == Error(ENOTCONN) ? Error(EPIPE) : sent.error();
   } while (message.data->remaining() > 0);
   network_run();
   return message.data->done() - begin;
@@ -226,7 +236,9 @@ Result<size_t> InetStream::peek(vfs::SocketMessage& message) {
     if (!ended && tcp_->readable_bytes() < least && tcp_->readable_bytes() > 0) return Error(EAGAIN);
     return tcp_->receive(*message.data, net::tcp::Socket::Peek::yes);
   };
-  return wait_until_done(attempt, message.flags, receive_timeout_ns);
+  Result<size_t> peeked = wait_until_done(attempt, message.flags, receive_timeout_ns);
+  if (peeked.ok() || tcp_->readable_bytes() == 0) return peeked;
+  return tcp_->receive(*message.data, net::tcp::Socket::Peek::yes);  // fewer, but no more will be waited for
 }
 
 Result<size_t> InetStream::receive(vfs::SocketMessage& message) {
@@ -251,10 +263,10 @@ Result<size_t> InetStream::receive(vfs::SocketMessage& message) {
   size_t total = 0;
   auto attempt = [&]() -> Result<size_t> {
     if (handshaking()) return Error(EAGAIN);
+    if (failed_after(total)) return size_t{0};  // the next call's
     return (wishes & kMessageTruncated) != 0 ? tcp_->discard(size - total) : tcp_->receive(*message.data, net::tcp::Socket::Peek::no);
   };
   do {
-    if (total > 0 && (tcp_->events() & net::kError) != 0) break;  // the next call's
     auto got = wait_until_done(attempt, wishes, receive_timeout_ns);
     if (!got.ok()) {
       if (total > 0) break;

@@ -34,7 +34,7 @@ class NetlinkSocket final : public vfs::Socket {
   Result<size_t> receive(vfs::SocketMessage& message) override;
   Result<size_t> get_option(int level, int option, std::span<u8> out) override;
   Result<void> set_option(int level, int option, std::span<const u8> value) override;
-  size_t bytes_available() override { return answers_.empty() ? 0 : answers_[0].size(); }
+  Result<size_t> bytes_available() override { return answers_.empty() ? size_t{0} : answers_[0].size(); }
   Result<i64> socket_ioctl(u32 request, u64 argument) override { return interface_ioctl(request, argument); }
 
  private:

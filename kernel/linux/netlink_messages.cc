@@ -96,6 +96,7 @@ class Answerer {
   u32 port_;
   NetlinkAnswer& out_;
   const Request* request_ = nullptr;
+  bool said_error_ = false;
   net::IpAddress source_;
 };
 
@@ -130,6 +131,7 @@ Result<void> Answerer::error(int code) {
   nlmsgerr body{-code, request_->header};
   TRY(out_.begin(NLMSG_ERROR, 0, request_->header.nlmsg_seq, port_, &body, sizeof(body)));
   out_.end();
+  said_error_ = true;
   return {};
 }
 
@@ -301,13 +303,10 @@ Result<void> Answerer::answer(const Request& request) {
   request_ = &request;
   if (request.header.nlmsg_type < NLMSG_MIN_TYPE) return {};  // control messages: nothing to say
   if (request.body.empty()) return error(EINVAL);
-  size_t before = out_.datagrams.empty() ? 0 : out_.datagrams.back().size();
+  said_error_ = false;
   TRY(dispatch());
   bool wants_acknowledgement = (request.header.nlmsg_flags & NLM_F_ACK) != 0 && !request.dump;
-  if (!wants_acknowledgement) return {};
-  u16 said = 0;
-  memcpy(&said, out_.datagrams.back().data() + before + offsetof(nlmsghdr, nlmsg_type), sizeof(said));
-  return said == NLMSG_ERROR ? Result<void>() : error(0);
+  return wants_acknowledgement && !said_error_ ? error(0) : Result<void>();
 }
 
 }  // namespace

@@ -203,5 +203,22 @@ TEST_F(Netlink, changes_are_refused_and_noise_is_survived) {
   EXPECT_EQ(error_of(ask(RTM_GETROUTE, NLM_F_REQUEST, {2, 3, 4})[0]), -EINVAL);
 }
 
+TEST_F(Netlink, each_answer_is_acknowledged_in_whatever_datagram_it_is) {
+  struct {
+    nlmsghdr header{sizeof(nlmsghdr) + sizeof(ifinfomsg), RTM_GETLINK, NLM_F_REQUEST | NLM_F_ACK, 77, 0};
+    ifinfomsg body{};
+  } one;
+  one.body.ifi_index = 2;
+  std::vector<u8> many;
+  constexpr size_t kRequests = 200;  // several datagrams of answers
+  for (size_t i = 0; i < kRequests; ++i) many.insert(many.end(), reinterpret_cast<u8*>(&one), reinterpret_cast<u8*>(&one) + sizeof(one));
+  auto all = answers(many);
+  ASSERT_EQ(all.size(), 2 * kRequests);
+  for (size_t i = 0; i < all.size(); i += 2) {
+    EXPECT_EQ(all[i].header.nlmsg_type, RTM_NEWLINK);
+    EXPECT_EQ(error_of(all[i + 1]), 0);
+  }
+}
+
 }  // namespace
 }  // namespace husk::linux

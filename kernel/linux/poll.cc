@@ -64,7 +64,7 @@ Result<i64> poll_fds(u64 fds_at, u64 count, u64 deadline_ns) {
   TRY(mem::copy_from_user(fds.data(), fds_at, count * sizeof(PollFd)));
   bool have_invalid = false;
   for (size_t i = 0; i < count; ++i) {
-    items[i].events = static_cast<u16>(fds[i].events);
+    items[i].events = static_cast<u16>(fds[i].events) | vfs::kErr | vfs::kHup;
     items[i].result = 0;
     if (fds[i].fd < 0) continue;
     Result<Ref<vfs::File>> file = io_file(fds[i].fd);
@@ -122,7 +122,7 @@ class FdSets {
   bool is_set(u32 set, u64 fd) { return (in(set)[fd / kWordBits] >> (fd % kWordBits) & 1) != 0; }
   Result<void> add(int fd) {
     u64 number = static_cast<u64>(fd);
-    u32 events = (is_set(0, number) ? u32{vfs::kIn} : 0) | (is_set(1, number) ? u32{vfs::kOut} : 0) | (is_set(2, number) ? kOtherEvents : 0);
+    u32 events = (is_set(0, number) ? kReadEvents : 0) | (is_set(1, number) ? kWriteEvents : 0) | (is_set(2, number) ? kOtherEvents : 0);
     if (events == 0) return {};
     PollItem item{TRY(io_file(fd)), events, 0};
     TRY(items_.push_back(std::move(item)));

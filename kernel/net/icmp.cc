@@ -114,7 +114,7 @@ void StackState::quoted_error(Interface& interface, std::span<const u8> quoted, 
   // RFC 5927 §7: of TCP the sequence number is proof enough; of datagrams ports and sizes can be guessed.
   if (error == EMSGSIZE && !knows_token(remote, interface.index, token)) return;
   if (error == EMSGSIZE) path_mtu_learnt(remote, mtu);
-  if (is_hard(error)) socket->set_error(error);
+  socket->set_error(error, is_hard(error));
 }
 
 void StackState::undeliverable(const Packet& packet) {

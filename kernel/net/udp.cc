@@ -121,7 +121,7 @@ Result<void> Table::bind(SocketState& socket, u16 port) {
   }
   socket.ListNode<PortTag>::unlink();
   socket.local_.port = port;
-  bucket(socket.kind(), port).push_back(&socket);
+  bucket(socket.kind(), port).push_front(&socket);  // of equals find() takes the newest
   return {};
 }
 

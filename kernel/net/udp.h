@@ -13,9 +13,11 @@ namespace husk::net::udp {
 struct Options {
   bool reuse_address = false, reuse_port = false, broadcast = false, v6_only = false;
   bool packet_information = false;  // IP_PKTINFO
+  bool receive_errors = false;      // IP_RECVERR: soft ones too, and unconnected; there is no queue of them
   u32 send_buffer = 212992, receive_buffer = 212992;
   u8 traffic_class = 0, hop_limit = 0, multicast_hops = 1;
   bool multicast_loop = true;
+  bool multicast_all = true;  // IP_MULTICAST_ALL: what other sockets have joined
 };
 
 struct Datagram {     // of a received datagram
@@ -34,12 +36,12 @@ class Socket : public RefCounted<Socket> {
   // One datagram of from.remaining() bytes; `to` null: where it is connected to (EDESTADDRREQ). EMSGSIZE, EACCES (broadcast), ENETUNREACH, EAGAIN, ENOBUFS. A
   // pending error comes first. `source`: IP_PKTINFO, may be null.
   virtual Result<size_t> send(vfs::IoBuffer& from, const Endpoint* to, const Endpoint* source) = 0;
-  // EAGAIN; a pending error.
+  // EAGAIN, even after shutdown (kReadHangUp in events() tells); a pending error.
   enum class Peek : bool { no, yes };
   virtual Result<Datagram> receive(vfs::IoBuffer& to, Peek peek) = 0;
   virtual Result<void> join(const IpAddress& group, u32 interface) = 0;
   virtual Result<void> leave(const IpAddress& group, u32 interface) = 0;
-  virtual Result<void> shutdown(int how) = 0;
+  virtual Result<void> shutdown(int how) = 0;  // ENOTCONN: not connected, but done all the same, as on Linux
   virtual void close() = 0;
   virtual u32 events() = 0;
   virtual int take_error() = 0;

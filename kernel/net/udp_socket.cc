@@ -102,7 +102,7 @@ Result<IpAddress> SocketState::source_for(const Endpoint* source, const Destinat
   if (source != nullptr && !source->address.is_any()) {
     if (!stack_->is_local(source->address)) return Error(EADDRNOTAVAIL);
     address = source->address;
-  } else if (!local_.address.is_any() && (bound_address_ || connected_) && !local_.address.is_multicast()) {
+  } else if (bound_address_ ? !local_.address.is_multicast() : connected_ && local_.address.is_v4() == to.remote.is_v4()) {
     if (stack_->is_local(local_.address)) address = local_.address;
   }
   if (address.is_v4() != to.remote.is_v4()) return Error(EINVAL);
@@ -200,10 +200,7 @@ Result<void> SocketState::send_echo(Destination& to, const IpAddress& source, Pa
 Result<Datagram> SocketState::receive(vfs::IoBuffer& to, Peek peek) {
   if (error_ != 0) return Error(take_error());
   Item* item = queue_.front();
-  if (item == nullptr) {
-    if (!read_shut_ && stack_ != nullptr) return Error(EAGAIN);
-    return Datagram{};
-  }
+  if (item == nullptr) return Error(EAGAIN);
   Datagram about = item->about;
   Result<size_t> put = 0;
   if (!item->packet) {
@@ -255,11 +252,10 @@ Result<void> SocketState::leave(const IpAddress& group, u32 interface) {
 }
 
 Result<void> SocketState::shutdown(int how) {
-  if (!connected_) return Error(ENOTCONN);
   if (how != 1) read_shut_ = true;
   if (how != 0) write_shut_ = true;
   notify(events());
-  return {};
+  return connected_ ? Result<void>() : Error(ENOTCONN);
 }
 
 void SocketState::close() {
@@ -288,7 +284,7 @@ u32 SocketState::events() {
   u32 events = 0;
   if (!queue_.empty()) events |= kReadable;
   if (read_shut_) events |= kReadable | kReadHangUp;
-  if (!wants_room_ && !write_shut_) events |= kWritable;
+  if (!wants_room_) events |= kWritable;
   if (error_ != 0) events |= kError;
   if (read_shut_ && write_shut_) events |= kHangUp;
   return events;
@@ -301,8 +297,9 @@ size_t SocketState::readable_bytes() const {
   return first == nullptr ? 0 : first->about.size;
 }
 
-void SocketState::set_error(int error) {
-  if (!connected_) return;  // only who is connected knows what it is about (RFC 1122 §4.1.3.3, as Linux without IP_RECVERR)
+// Only who is connected knows what it is about (RFC 1122 §4.1.3.3), or who asked.
+void SocketState::set_error(int error, bool hard) {
+  if (!options_.receive_errors && !(connected_ && hard)) return;
   error_ = error;
   notify(kError | kReadable | kWritable);
 }
@@ -339,7 +336,7 @@ bool SocketState::wants_group(const IpAddress& group, u32 interface) const {
   for (const Membership& have : memberships_) {
     if (have.group == group && (have.interface == interface || interface == kLoopbackIndex)) return true;
   }
-  return false;
+  return options_.multicast_all;
 }
 
 Item* SocketState::make_item(const Received& received, const Endpoint& from, const Endpoint& to, u32 size, u32 inline_bytes) {
@@ -361,7 +358,7 @@ void SocketState::enqueue(Item* item) {
 // The bytes are copied: they are few, or others want them too.
 bool SocketState::queue_copy(const Received& received, const Endpoint& from, const Endpoint& to, const Packet& packet, u32 at, u32 size) {
   u32 charge = static_cast<u32>(sizeof(Item)) + size;
-  if (read_shut_ || queued_charge_ > options_.receive_buffer || !stack_->udp().charge(charge)) return false;
+  if (queued_charge_ > options_.receive_buffer || !stack_->udp().charge(charge)) return false;
   Item* item = make_item(received, from, to, size, size);
   if (item == nullptr) {
     stack_->udp().discharge(charge);
@@ -379,7 +376,7 @@ void SocketState::queue(const Received& received, const Endpoint& from, const En
     return;
   }
   u32 charge = static_cast<u32>(sizeof(Item)) + packet->cost();
-  if (read_shut_ || queued_charge_ > options_.receive_buffer || !stack_->udp().charge(charge)) return full();
+  if (queued_charge_ > options_.receive_buffer || !stack_->udp().charge(charge)) return full();
   Item* item = make_item(received, from, to, size, 0);
   if (item == nullptr) {
     stack_->udp().discharge(charge);

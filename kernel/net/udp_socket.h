@@ -62,7 +62,7 @@ class SocketState final : public Socket, public ListNode<PortTag> {
   // The upper layer's message begins at `at`. False: no room.
   bool queue_copy(const Received& received, const Endpoint& from, const Endpoint& to, const packet::Packet& packet, u32 at, u32 size);
   void queue(const Received& received, const Endpoint& from, const Endpoint& to, packet::PacketPtr packet, u32 at, u32 size);
-  void set_error(int error);
+  void set_error(int error, bool hard);
   void room_again();
   void detach();  // the stack goes
 

@@ -474,7 +474,6 @@ TEST_F(UdpTest, ping_sockets_get_the_answers_to_their_requests) {
 
 TEST_F(UdpTest, shutdown_and_disconnect) {
   auto socket = open({any, 7});
-  EXPECT_EQ(socket->shutdown(2).error().code(), ENOTCONN);
   ASSERT_TRUE(socket->connect({kPeer, 9}).ok());
   EXPECT_EQ(socket->local().address, kOurs);
   from_peer(text("stranger"), 10);
@@ -487,8 +486,40 @@ TEST_F(UdpTest, shutdown_and_disconnect) {
   ASSERT_TRUE(socket->connect({kPeer, 9}).ok());
   ASSERT_TRUE(socket->shutdown(2).ok());
   EXPECT_EQ(send(*socket, text("x")).error().code(), EPIPE);
+  from_peer(text("x"));  // is still taken
   EXPECT_EQ(receive(*socket).error, 0);
-  EXPECT_TRUE(socket->events() & kHangUp);
+  EXPECT_EQ(receive(*socket).error, EAGAIN);
+  EXPECT_EQ(socket->events(), kReadable | kReadHangUp | kWritable | kHangUp);
+}
+
+TEST_F(UdpTest, shutdown_of_an_unconnected_socket_says_so_and_is_done) {
+  auto socket = open({any, 7});
+  EXPECT_EQ(socket->shutdown(0).error().code(), ENOTCONN);
+  EXPECT_TRUE(socket->events() & kReadHangUp);
+  EXPECT_FALSE(socket->events() & kHangUp);
+}
+
+TEST_F(UdpTest, of_two_that_share_a_port_the_newer_has_it) {
+  udp::Options options;
+  options.reuse_address = true;
+  auto older = open({any, 7}, Family::v4, &options), newer = open({any, 7}, Family::v4, &options);
+  from_peer(text("x"));
+  EXPECT_EQ(receive(*older).error, EAGAIN);
+  EXPECT_EQ(receive(*newer).error, 0);
+}
+
+TEST_F(UdpTest, groups_that_another_socket_joined_are_for_all_who_do_not_refuse) {
+  IpAddress group = IpAddress::v4(239, 1, 2, 3);
+  udp::Options options;
+  options.reuse_address = true;
+  auto member = open({any, 7}, Family::v4, &options), stranger = open({any, 7}, Family::v4, &options);
+  options.multicast_all = false;
+  auto refuses = open({any, 7}, Family::v4, &options);
+  ASSERT_TRUE(member->join(group, eth).ok());
+  inject(ethernet(wire::kEtherTypeIpv4, udp(kPeer, 9, group, 7, text("x")), reinterpret_cast<const u8*>("\x01\0\x5e\x01\x02\x03")));
+  EXPECT_EQ(receive(*member).error, 0);
+  EXPECT_EQ(receive(*stranger).error, 0);
+  EXPECT_EQ(receive(*refuses).error, EAGAIN);
 }
 
 TEST_F(UdpTest, sockets_outlive_their_stack_harmlessly) {

@@ -19,8 +19,6 @@ class ThreadWaiter final : public sched::Waiter {
   u32 events_;
 };
 
-constexpr u32 kAlways = kErr | kHup | kInvalid;
-
 size_t check(PollItem* items, size_t count) {
   size_t ready = 0;
   for (size_t i = 0; i < count; ++i) {
@@ -29,7 +27,7 @@ size_t check(PollItem* items, size_t count) {
       ready += item.result != 0 ? 1 : 0;  // the caller's: kInvalid
       continue;
     }
-    item.result = with_synonyms(item.file->poll_events()) & (item.events | kAlways);
+    item.result = with_synonyms(item.file->poll_events()) & item.events;
     ready += item.result != 0 ? 1 : 0;
   }
   return ready;
@@ -40,13 +38,14 @@ size_t check(PollItem* items, size_t count) {
 Result<size_t> poll(PollItem* items, size_t count, u64 deadline_ns) {
   size_t before = check(items, count);
   if (before == 0 && sched::poll_devices()) before = check(items, count);  // what has arrived without an interrupt yet
-  if (before > 0 || deadline_ns == 0) return before;
+  if (before > 0) return before;
+  if (deadline_ns == 0) return sched::current()->interrupted() ? Result<size_t>(Error(EINTR)) : before;
   Vec<ThreadWaiter> waiters;
   TRY(waiters.reserve(count));
   for (size_t i = 0; i < count; ++i) {
     sched::WaitQueue* queue = items[i].file ? items[i].file->wait_queue() : nullptr;
     if (queue == nullptr) continue;
-    TRY(waiters.push_back(ThreadWaiter(items[i].events | kAlways)));
+    TRY(waiters.push_back(ThreadWaiter(items[i].events)));
     queue->add(&waiters.back());
   }
   for (;;) {

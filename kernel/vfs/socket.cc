@@ -48,7 +48,7 @@ Result<size_t> Socket::write(IoBuffer& buffer, const u64* offset) {
 
 Result<i64> Socket::ioctl(u32 request, u64 argument) {
   if (request != kFionread) return socket_ioctl(request, argument);
-  TRY(mem::write_user(mem::UserPtr<int>(argument), static_cast<int>(bytes_available())));
+  TRY(mem::write_user(mem::UserPtr<int>(argument), static_cast<int>(TRY(bytes_available()))));
   return i64{0};
 }
 

@@ -81,7 +81,7 @@ class Socket : public File {
   // Gives the size of the value, at most out.size() written. The calls know SO_TYPE, SO_DOMAIN, SO_PROTOCOL, SO_RCVTIMEO and SO_SNDTIMEO. ENOPROTOOPT.
   virtual Result<size_t> get_option(int level, int option, std::span<u8> out);
   virtual Result<void> set_option(int level, int option, std::span<const u8> value);
-  virtual size_t bytes_available() = 0;                         // FIONREAD
+  virtual Result<size_t> bytes_available() = 0;                 // FIONREAD; EINVAL: a listener
   virtual Result<i64> socket_ioctl(u32 request, u64 argument);  // SIOC*; ENOTTY
 
   Result<size_t> read(IoBuffer& buffer, const u64* offset) final;

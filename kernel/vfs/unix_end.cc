@@ -83,9 +83,9 @@ void UnixEnd::release(bool embryo) {
 void UnixEnd::disconnect() {
   Ref<UnixEnd> old = std::move(peer);
   state = State::closed;
-  if (!old) return;
+  if (!old || packets.empty()) return;
   while (UnixPacket* packet = packets.front()) remove(*packet);
-  if (old->dead || old->peer.get() != this) return;
+  if (old->dead || old->peer.get() != this) return;  // its messages are lost, and it is told
   old->error = ECONNRESET;
   old->changed();
 }

@@ -101,7 +101,7 @@ class UnixSocket final : public Socket {
   Result<void> shutdown(int how) override;
   Result<size_t> get_option(int level, int option, std::span<u8> out) override;
   Result<void> set_option(int level, int option, std::span<const u8> value) override;
-  size_t bytes_available() override;
+  Result<size_t> bytes_available() override;
   Result<i64> socket_ioctl(u32 request, u64 argument) override;
   u32 poll_events() override;
   sched::WaitQueue* wait_queue() override { return &end_->queue; }

@@ -90,6 +90,7 @@ Result<size_t> UnixSocket::send_packet(SocketMessage& message) {
     if (to->refuses(*end_)) return Error(EPERM);
     if (to->read_closed) return Error(EPIPE);
     if (to != end_ && to->peer != end_ && to->is_full()) {
+      if (to == end_->peer && !room_watcher_.is_linked()) to->room.add(&room_watcher_);  // an edge for epoll
       TRY(wait(to->room, message.flags, deadline_ns));
       continue;
     }
@@ -178,12 +179,12 @@ Result<UnixPacket*> UnixSocket::next_packet(u32 message_flags, u64 deadline_ns) 
 Result<size_t> UnixSocket::receive_packet(SocketMessage& message) {
   if (type == kSocketSequential && end_->state != UnixEnd::State::connected) return Error(ENOTCONN);
   UnixPacket* packet = TRY(next_packet(message.flags, deadline_of(receive_timeout_ns)));
-  if (packet == nullptr) return size_t{0};
   const u32 wishes = message.flags;
+  message.flags &= ~u32{kMessageTruncated};
+  if (packet == nullptr) return size_t{0};
   const size_t left = packet->left();
   size_t got = 0;
   if (message.data->remaining() > 0 && left > 0) got = TRY(message.data->put(packet->bytes(), left));
-  message.flags &= ~u32{kMessageTruncated};
   if (got < left) message.flags |= kMessageTruncated;
   give_ancillary(*packet, message);
   if ((wishes & kMessagePeek) == 0) end_->remove(*packet);

@@ -283,8 +283,9 @@ Result<i64> UnixSocket::socket_ioctl(u32 request, u64 argument) {
   return 0;
 }
 
-size_t UnixSocket::bytes_available() {
-  if (type == kSocketDatagram) return end_->packets.empty() ? 0 : end_->packets.front()->left();
+Result<size_t> UnixSocket::bytes_available() {
+  if (end_->state == UnixEnd::State::listening) return Error(EINVAL);
+  if (type == kSocketDatagram) return end_->packets.empty() ? size_t{0} : end_->packets.front()->left();
   size_t sum = 0;
   for (UnixPacket& packet : end_->packets) sum += packet.left();
   return sum;

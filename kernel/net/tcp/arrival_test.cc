@@ -291,6 +291,17 @@ TEST(TcpClosing, rfc1122_4_2_2_13_data_after_close_are_answered_with_rst) {
   t.run("close\nout: FA seq 1\nin: A seq 1 ack 2\nin: A seq 1 ack 2 len 10\nout: RA seq 2\nquiet");
   EXPECT_EQ(t.tcp->statistics().time_wait, 0u);
 }
+TEST(TcpClosing, rfc1122_4_2_2_13_so_are_data_after_shutdown_of_both) {
+  Script t;
+  t.open_passive();
+  t.run("shutdown 2\nout: FA seq 1\nin: A seq 1 ack 2\nin: A seq 1 ack 2 len 10\nout: RA seq 2\nquiet\nstate CLOSED");
+  EXPECT_EQ(t.socket->take_error(), ECONNRESET);
+}
+TEST(TcpClosing, after_shutdown_of_reading_data_are_still_taken) {
+  Script t;
+  t.open_passive();
+  t.run("shutdown 0\nin: A seq 1 ack 1 len 10\nout: A ack 11\nrecv 10\nrecv eof");
+}
 TEST(TcpClosing, fin_wait_2_without_owner_ends_after_a_minute) {
   Script t;
   t.open_passive();

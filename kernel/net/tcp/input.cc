@@ -165,7 +165,10 @@ void Connection::process_text(Incoming& in) {
   bool open = state_ == State::established || state_ == State::fin_wait_1 || state_ == State::fin_wait_2;
   if (!open) return;
   if (segment.payload_size > 0) {
-    if (orphan_) return reset_peer();  // nobody is there to read it (RFC 1122 §4.2.2.13)
+    if (orphan_ || (state_ != State::established && (shutdown_ & 1) != 0)) {  // nobody will read it (RFC 1122 §4.2.2.13)
+      error_ = ECONNRESET;
+      return reset_peer();
+    }
     u32 size = segment.payload_size;
     bool in_order = segment.seq == receive_.nxt, kept = has_memory_for(*in.payload, in_order);
     if (!kept && in_order && take_beginning(in)) return;

@@ -150,6 +150,7 @@ Result<void> Connection::shutdown(int how) {
   u8 bits = static_cast<u8>(how + 1);
   if (state_ == State::closed) {
     shutdown_ |= bits;
+    notify_now();
     return Error(ENOTCONN);
   }
   if (state_ == State::listen) {
