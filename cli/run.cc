@@ -8,6 +8,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include <mutex>
 #include <nlohmann/json.hpp>
 
 #include "abi/boot_config.h"
@@ -21,6 +22,7 @@
 #include "cli/terminal.h"
 #include "cli/timeline.h"
 #include "image/open.h"
+#include "vmm/devices/byte_stream.h"
 #include "vmm/monitor.h"
 #include "vmm/monitor_error.h"
 #include "vmm/qemu/qemu.h"
@@ -31,10 +33,12 @@ namespace {
 
 constexpr const char* kLevels[] = {"error", "warning", "info", "debug"};
 
-// Messages of husk and of the guest's kernel: to stderr, a line each, right also while the terminal is raw.
+// Messages of husk and of the guest's kernel: to stderr, a line each, right also while the terminal is raw. While the machine runs they wait here for
+// a slow reader, and the guest with the next ones; no thread does.
 class Messages : public vmm::MonitorEvents {
  public:
-  Messages(const RawTerminal& terminal, const ImageFiles& files) : terminal_(terminal), files_(files) {}
+  Messages(const RawTerminal& terminal, const ImageFiles& files)
+      : terminal_(terminal), files_(files), stream_(STDERR_FILENO, vmm::HostStream::Direction::out) {}
   void log(u8 level, std::string_view text) override {
     print("husk: guest " + std::string(kLevels[level < 4 ? level : 3]) + ": " + clean(text) + "\n");
   }
@@ -44,20 +48,43 @@ class Messages : public vmm::MonitorEvents {
     print(describe_crash(record, read_file, embedded_kernel()));
   }
   void raw_terminal(bool) override {}
+  bool ready() override {
+    std::lock_guard lock(mutex_);
+    return flush();
+  }
   void print(const std::string& text) {
-    std::string out;
+    std::lock_guard lock(mutex_);
     for (char c : text) {
-      if (c == '\n' && terminal_.active()) out += '\r';
-      out += c;
+      if (c == '\n' && terminal_.active()) waiting_ += '\r';
+      waiting_ += c;
     }
-    for (size_t done = 0; done < out.size();) {
-      ssize_t count = write(STDERR_FILENO, out.data() + done, out.size() - done);
+    flush();
+  }
+  // The rest, when the machine is gone: as long as the reader takes, if nobody asks to stop.
+  void finish() {
+    if (ready()) return;
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, nullptr);
+    for (size_t done = 0; done < waiting_.size();) {
+      ssize_t count = write(STDERR_FILENO, waiting_.data() + done, waiting_.size() - done);
       if (count < 0 && errno != EINTR) return;
       done += count < 0 ? 0 : static_cast<size_t>(count);
     }
   }
 
  private:
+  // True: nothing waits. A reader that is gone will not come back.
+  bool flush() {
+    stream_.set_ready();
+    while (!waiting_.empty()) {
+      const iovec part{waiting_.data(), waiting_.size()};
+      ssize_t count = stream_.write({&part, 1});
+      if (count == -EAGAIN) return false;
+      waiting_.erase(0, count < 0 ? waiting_.size() : static_cast<size_t>(count));
+    }
+    return true;
+  }
   static std::string clean(std::string_view text) {
     std::string out(text);
     for (char& c : out) {
@@ -67,6 +94,9 @@ class Messages : public vmm::MonitorEvents {
   }
   const RawTerminal& terminal_;
   const ImageFiles& files_;
+  std::mutex mutex_;
+  vmm::HostStream stream_;
+  std::string waiting_;
 };
 
 // Descriptors 0, 1 and 2 exist from now on: nothing that we open may become the program's output by accident.
@@ -200,6 +230,7 @@ void Run::say_how_it_went(const vmm::MonitorResult& result, Messages& messages) 
   if (!result.capture_loss.empty())
     messages.print("husk: --pcap " + options_.network.pcap + ": the capture is not complete: " + result.capture_loss + "\n");
   if (options_.timeline) messages.print(timeline_.describe(result, options_.json));
+  if (!result.cut_off) messages.finish();
 }
 
 }  // namespace

@@ -13,7 +13,7 @@ import sys
 import time
 
 # End-to-end cases for the emulated host of machines without KVM: everything is slow there.
-ON_EMULATED_KVM = ["syscalls/hello", "syscalls/memory", "syscalls/threads", "syscalls/clocks", "programs/lua", "command/streams", "command/signals_from_outside",
+ON_EMULATED_KVM = ["syscalls/hello", "syscalls/memory", "syscalls/threads", "syscalls/clocks", "programs/lua", "command/streams", "command/slow_reader_of_messages", "command/signals_from_outside",
                    "crash/overflows", "security/probe", "security/every_thread_is_jailed", "services/redis", "services/udp_service"]
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 

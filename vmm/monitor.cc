@@ -165,6 +165,7 @@ class Monitor::Machine : public MmioHandler {
   bool parked_work();
   void access_batch(PhysAddr page);
   void on_record(abi::RecordType type, std::span<const u8> bytes);
+  bool ready_for_records() { return options_.events == nullptr || options_.events->ready(); }
   void on_input(std::span<const iovec> buffers);
   void fail_guest(const std::string& why);
   u64 deadline_at(u64 offset) const;  // in the monitor page
@@ -200,13 +201,18 @@ MonitorDevices::Hooks Monitor::Machine::hooks() {
       .frames_arrived = [this] { lazy_wake_.request(devices_.network()->unheeded()); },
       .guest_failed = [this](const std::string& why) { fail_guest(why); },
       .record = [this](abi::RecordType type, std::span<const u8> bytes) { on_record(type, bytes); },
+      .ready_for_records = [this] { return ready_for_records(); },
       .input_arrived = [this](std::span<const iovec> buffers) { on_input(buffers); },
       .output_closed =
           [this](u32 which, int error) {
             std::lock_guard lock(result_mutex_);
             lost_output_.note(which, error);
           },
-      .spare_time = [this] { return back_ahead_.step(); },
+      .spare_time =
+          [this] {
+            (void)ready_for_records();  // what waits goes on
+            return back_ahead_.step();
+          },
   };
 }
 
@@ -422,6 +428,7 @@ void Monitor::Machine::cut_power(int status) {
   {
     std::lock_guard lock(result_mutex_);
     result_.status = status;
+    result_.cut_off = true;
     ended_ = true;
   }
   arm(stop_timer_.get(), u64{3600} * kSecond);

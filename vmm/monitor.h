@@ -24,6 +24,8 @@ struct MonitorEvents {
   virtual void trace(std::string_view text) = 0;
   virtual void crash(std::span<const u8> record) = 0;  // CrashRecord and what belongs to it, not checked
   virtual void raw_terminal(bool raw) = 0;
+  // False: too much waits for its reader already; what the guest says next is left with it until this is true. Asked often, from both threads.
+  virtual bool ready() { return true; }
 };
 
 // A network device for the guest: frames go to and come from a descriptor, opened by vmm/net/ before the jail closes.
@@ -57,6 +59,7 @@ struct MonitorTimeline {
 
 struct MonitorResult {
   int status = 125;          // for the shell: the program's, or 125 with `error`, or 128 + signal when it was cut off
+  bool cut_off = false;      // the program did not end by itself
   std::string error;         // what the monitor or the guest did wrong, one line, and details behind it
   std::string capture_loss;  // why frames are missing in the capture; not the program's failure
   std::optional<abi::ExitRecord> exit_record;

@@ -19,7 +19,7 @@ MonitorDevices::MonitorDevices(const GuestMemory& memory, const Streams& streams
       in_(streams.in, HostStream::Direction::in),
       out_(streams.out, HostStream::Direction::out),
       error_(streams.error, HostStream::Direction::out),
-      receiver_([this](abi::RecordType type, std::span<const u8> bytes) { hooks_.record(type, bytes); }),
+      receiver_([this](abi::RecordType type, std::span<const u8> bytes) { hooks_.record(type, bytes); }, hooks_.ready_for_records),
       control_([this] { loop_.wake(); }) {
   auto closed = [this](u32 which) {
     return [this, which](int error) {

@@ -12,7 +12,7 @@ import subprocess
 import termios
 import time
 
-from harness import Skip, wait_until
+from harness import Failure, Skip, wait_until
 
 
 class OwnTerminal:
@@ -282,6 +282,35 @@ def streams(t):
     t.expect(t.husk_run(["cat"], b"").stdout == b"", "empty stdin")
 
 
+def slow_reader_of_messages(t):
+    """--trace into a pipe that nobody reads: the machine can be stopped; who reads late reads all."""
+    busy = c_program(t, "busy", "int main(int n, char** words) { for (long left = n > 1 ? atol(words[1]) : -1; left != 0; --left) getppid(); return 3; }")
+
+    def start(*words):
+        process = subprocess.Popen([*t.husk_command("--trace", "--stop-timeout", "1s"), busy, *words], stderr=subprocess.PIPE, env=t.environment)
+        before, since, end = -1, time.monotonic(), time.monotonic() + 30 * t.slow
+        while time.monotonic() < min(end, since + 1):  # until a second brings no more
+            waiting, = struct.unpack("i", fcntl.ioctl(process.stderr, termios.FIONREAD, bytes(4)))
+            if waiting != before or waiting == 0:
+                before, since = waiting, time.monotonic()
+            time.sleep(0.05)
+        t.expect(before > 50000, f"{before} bytes wait: not a full pipe")
+        return process
+
+    process = start()
+    process.terminate()
+    try:
+        status = process.wait(timeout=10 * t.slow)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise Failure("SIGTERM: no end while nobody reads")
+    t.expect(status in (128 + signal.SIGKILL, 128 + signal.SIGTERM), f"SIGTERM: status {status}")
+    process = start("60000")
+    text = process.communicate(timeout=60 * t.slow)[1].decode()
+    t.expect(process.returncode == 3 and text.count("getppid() =") == 60000 and text.rstrip().endswith("exit_group(3) = ?"),
+             f"read late: {text.count('getppid() =')} of 60000 calls, status {process.returncode}, the end {text[-200:]!r}")
+
+
 def reports(t):
     hello = t.compile("tests/syscalls/hello.c")
     result = t.husk_run([hello], options=["--timeline"])
@@ -460,6 +489,6 @@ def completion_knows_every_option(t):
 
 
 CASES = {f.__name__: f for f in (words, build_options, completion_knows_every_option, errors, foreign_and_broken_elf, missing_libraries, image_files, environment_and_directory, exit_statuses, crash_report, too_little_memory,
-                                 smallest_machine, signals_from_outside, nothing_left_behind, streams, full_disk, reports, doctor, terminal, half_terminal, terminal_comes_back,
+                                 smallest_machine, signals_from_outside, nothing_left_behind, streams, slow_reader_of_messages, full_disk, reports, doctor, terminal, half_terminal, terminal_comes_back,
                                  no_permission)}
 QEMU_CASES = ["too_little_memory", "exit_statuses", "streams", "signals_from_outside", "nothing_left_behind", "terminal", "full_disk", "doctor"]

@@ -16,6 +16,7 @@ constexpr size_t kBytesAtOnce = 1 << 20;
 ssize_t ControlReceiver::write(std::span<const iovec> buffers) {
   size_t total = 0;
   for (const iovec& buffer : buffers) {
+    if (!ready_()) return total > 0 ? static_cast<ssize_t>(total) : -EAGAIN;
     size_t size = std::min(buffer.iov_len, kBytesAtOnce - total);
     feed({static_cast<const u8*>(buffer.iov_base), size});
     total += size;

@@ -16,13 +16,17 @@ namespace husk::vmm {
 class ControlReceiver : public ByteSink {
  public:
   using Handler = std::function<void(abi::RecordType, std::span<const u8>)>;
-  explicit ControlReceiver(Handler handler) : handler_(std::move(handler)) {}
+  using Ready = std::function<bool()>;  // false: write() takes nothing now
+  explicit ControlReceiver(
+      Handler handler, Ready ready = [] { return true; })
+      : handler_(std::move(handler)), ready_(std::move(ready)) {}
   ssize_t write(std::span<const iovec> buffers) override;
   void feed(std::span<const u8> bytes);
   bool malformed() const { return malformed_; }
 
  private:
   Handler handler_;
+  Ready ready_;
   std::vector<u8> pending_;  // at most one record
   bool malformed_ = false;
 };

@@ -238,6 +238,17 @@ TEST(Control, a_write_is_bounded) {
   EXPECT_EQ(seen, (1u << 20) / sizeof(records[0]));
 }
 
+// The reader of what is made of the records is slow: what follows stays with the guest.
+TEST(Control, takes_nothing_while_nobody_is_ready) {
+  u64 seen = 0;
+  ControlReceiver receiver([&](abi::RecordType, std::span<const u8>) { ++seen; }, [&] { return seen < 2; });
+  abi::RecordHeader record{abi::RecordType::trace, 0};
+  std::vector<iovec> buffers(5, {&record, sizeof(record)});
+  EXPECT_EQ(receiver.write(buffers), 2 * static_cast<ssize_t>(sizeof(record)));
+  EXPECT_EQ(receiver.write(buffers), -EAGAIN);
+  EXPECT_EQ(seen, 2u);
+}
+
 TEST(Control, malformed_record_ends_the_listening) {
   int seen = 0;
   ControlReceiver receiver([&](abi::RecordType, std::span<const u8>) { ++seen; });

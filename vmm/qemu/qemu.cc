@@ -370,6 +370,7 @@ void QemuMachine::on_record(abi::RecordType type, std::span<const u8> bytes) {
 bool QemuMachine::process() {
   bool again = false;
   for (auto& pump : pumps_) again |= pump->process();
+  if (options_.events != nullptr) (void)options_.events->ready();  // what waits goes on
   if (!child_ended_) return again;
   // Output of the consoles: complete when their sockets have ended and all of it is written.
   bool complete = pumps_[1]->ended() && pumps_[2]->ended() && pumps_[3]->ended() && (!capture_ours_ || pumps_.back()->ended());
@@ -384,7 +385,8 @@ MonitorResult QemuMachine::run() {
     return *streams_.back();
   };
   using enum HostStream::Direction;
-  receiver_ = std::make_unique<ControlReceiver>([this](abi::RecordType type, std::span<const u8> bytes) { on_record(type, bytes); });
+  receiver_ = std::make_unique<ControlReceiver>([this](abi::RecordType type, std::span<const u8> bytes) { on_record(type, bytes); },
+                                                [this] { return options_.events == nullptr || options_.events->ready(); });
   sender_ = std::make_unique<ControlSender>([this] { loop_.wake(); });
   auto pump = [this](ByteSource& source, ByteSink& sink) -> Pump& {
     pumps_.push_back(std::make_unique<Pump>(source, sink));
@@ -420,6 +422,7 @@ MonitorResult QemuMachine::run() {
   options_.before_guest();
   loop_.run();
   result_.timeline.ended_ns = now_ns();
+  result_.cut_off = cut_;
   if (cut_) {
     result_.status = 128 + SIGKILL;
   } else if (!result_.exit_record && options_.memory_size < kSurelyEnough) {
