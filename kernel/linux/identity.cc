@@ -51,7 +51,6 @@ i64 ids_changed() {
 }
 
 Result<void> check_process(int process_id) {
-  if (process_id < 0) return Error(EINVAL);
   if (process_id != 0 && find_task(process_id) == nullptr) return Error(ESRCH);
   return {};
 }
@@ -159,6 +158,7 @@ HUSK_SYSCALL(capget, u64 header_at, u64 data_at) {
     if (data_at == 0) return 0;
     return Error(EINVAL);
   }
+  if (header.pid < 0) return Error(EINVAL);
   TRY(check_process(header.pid));
   if (data_at == 0) return 0;
   u32 low = static_cast<u32>(kAllCapabilities), high = static_cast<u32>(kAllCapabilities >> 32);

@@ -49,9 +49,10 @@ Result<void> stat_text(void* context, String& out) {
   const ImageLayout& layout = process.layout;
   SignalSets sets = signal_sets(process);
   u64 run_time = about_thread(context) && task->thread ? task->thread->run_time_ns() : process.run_time_ns();
-  TRY(print(out, "%d (%s) %c %d %d %d 0 -1 4194304 %llu 0 0 0 %llu 0 0 0 20 0 %u 0 %llu %llu %llu %llu ", task->tid, task->name, state_of(*task),
-            process.parent_pid, process.group, process.session, static_cast<ull>(space.fault_count()), clock_ticks(run_time), process.task_count,
-            clock_ticks(process.start_ns), static_cast<ull>(space.mapped_bytes()), pages(space.resident_bytes()), static_cast<ull>(kUnlimited)));
+  TRY(print(out, "%d (%s) %c %d %d %d 0 -1 4194304 %llu 0 0 0 %llu 0 0 0 %d %d %u 0 %llu %llu %llu %llu ", task->tid, task->name, state_of(*task),
+            process.parent_pid, process.group, process.session, static_cast<ull>(space.fault_count()), clock_ticks(run_time), 20 + process.nice,
+            process.nice, process.task_count, clock_ticks(process.start_ns), static_cast<ull>(space.mapped_bytes()), pages(space.resident_bytes()),
+            static_cast<ull>(kUnlimited)));
   TRY(print(out, "%llu %llu %llu 0 0 %llu %llu %llu %llu 0 0 0 17 0 0 0 0 0 0 ", static_cast<ull>(layout.code_start),
             static_cast<ull>(layout.code_end), static_cast<ull>(layout.stack_start), static_cast<ull>(task->pending.set() & 0x7fffffff),
             static_cast<ull>(task->signal_mask & 0x7fffffff), static_cast<ull>(sets.ignored & 0x7fffffff),

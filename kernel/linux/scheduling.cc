@@ -2,6 +2,8 @@
 #include <linux/sched.h>
 #include <linux/time_types.h>
 
+#include <algorithm>
+
 #include "kernel/linux/syscall.h"
 #include "kernel/linux/task.h"
 #include "kernel/mem/user_copy.h"
@@ -12,6 +14,7 @@ namespace {
 
 // The first word of a CPU mask: processor 0.
 constexpr u64 kOnlyProcessor = 1;
+constexpr u32 kPrioUser = 2;  // PRIO_USER, the last (linux/resource.h clashes with time.h)
 constexpr int kRealTimePriorityMax = 99;
 constexpr int kIoPriorityDefault = 4;  // IOPRIO_CLASS_NONE, level 4
 
@@ -24,8 +27,8 @@ struct Attributes {  // struct sched_attr, first version (linux/sched/types.h cl
 };
 static_assert(sizeof(Attributes) == 48);
 
-Result<void> check_task(int tid) {
-  if (tid < 0) return Error(EINVAL);
+Result<void> check_task(int tid, int if_negative = EINVAL) {
+  if (tid < 0) return Error(if_negative);
   if (tid != 0 && find_task(tid) == nullptr) return Error(ESRCH);
   return {};
 }
@@ -51,14 +54,14 @@ HUSK_SYSCALL(sched_yield) {
 }
 
 HUSK_SYSCALL(sched_getaffinity, int tid, u32 size, u64 mask) {
-  TRY(check_task(tid));
+  TRY(check_task(tid, ESRCH));
   if (size < sizeof(u64) || size % sizeof(u64) != 0) return Error(EINVAL);
   TRY(mem::copy_to_user(mask, &kOnlyProcessor, sizeof(kOnlyProcessor)));
   return sizeof(kOnlyProcessor);
 }
 
 HUSK_SYSCALL(sched_setaffinity, int tid, u32 size, u64 mask) {
-  TRY(check_task(tid));
+  TRY(check_task(tid, ESRCH));
   u64 wanted = 0;
   TRY(mem::copy_from_user(&wanted, mask, size < sizeof(wanted) ? size : sizeof(wanted)));
   if ((wanted & kOnlyProcessor) == 0) return Error(EINVAL);
@@ -103,6 +106,7 @@ HUSK_SYSCALL(sched_getattr, int tid, u64 attributes, u32 size, u32 flags) {
   if (flags != 0 || size < sizeof(Attributes)) return Error(EINVAL);
   Attributes values = {};
   values.size = sizeof(values);
+  values.nice = current_process().nice;
   TRY(mem::write_user(mem::UserPtr<Attributes>(attributes), values));
   return 0;
 }
@@ -123,8 +127,16 @@ HUSK_SYSCALL(sched_rr_get_interval, int tid, mem::UserPtr<__kernel_timespec> int
   return 0;
 }
 
-HUSK_SYSCALL(getpriority, int, int) { return 20; }  // nice 0, as the raw call shows it
-HUSK_SYSCALL(setpriority, int, int, int) { return 0; }
+// Kept to be shown: the only process is whoever is meant.
+HUSK_SYSCALL(getpriority, u32 which, int) {
+  if (which > kPrioUser) return Error(EINVAL);
+  return 20 - current_process().nice;  // as the raw call shows it
+}
+HUSK_SYSCALL(setpriority, u32 which, int, int nice) {
+  if (which > kPrioUser) return Error(EINVAL);
+  current_process().nice = std::clamp(nice, -20, 19);
+  return 0;
+}
 HUSK_SYSCALL(ioprio_set, int, int, int) { return 0; }
 HUSK_SYSCALL(ioprio_get, int, int) { return kIoPriorityDefault; }
 

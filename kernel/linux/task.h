@@ -71,7 +71,7 @@ struct Process : RefCounted<Process> {
   Vec<u8> auxiliary_vector;  // as on the stack: pairs of u64
   mutable List<Task, TaskTag> tasks;
   u32 task_count = 0;
-  int parent_death_signal = 0;
+  int parent_death_signal = 0, nice = 0;
   bool dumpable = true, no_new_privileges = false;
   bool exiting = false;
   u32 exit_status = 0;  // as wait4 shows it

@@ -59,6 +59,13 @@ int main(void) {
   time_t t = 86400;
   struct tm* tm = gmtime(&t);
   printf("%d-%d-%d\n", tm->tm_year, tm->tm_mon, tm->tm_mday);
+  printf("%d ", nice(5));
+  printf("%d %d\n", getpriority(PRIO_PROCESS, 0), setpriority(9, 0, 0));
+  errno = 0;
+  printf("%d ", sched_getaffinity(-1, sizeof set, &set));
+  printf("%d\n", errno);
+  printf("%d ", prlimit(-1, RLIMIT_AS, 0, 0));
+  printf("%d\n", errno);
   FILE* maps = fopen("/proc/self/maps", "r");
   char line[512];
   int stack = 0, heap = 0, lines = 0;
