@@ -48,6 +48,9 @@ class Messages : public vmm::MonitorEvents {
     print(describe_crash(record, read_file, embedded_kernel()));
   }
   void raw_terminal(bool) override {}
+  void network_ended() override {
+    print("husk: network: the user-mode network has ended; the machine goes on without it, until it is started again\n");
+  }
   bool ready() override {
     std::lock_guard lock(mutex_);
     return flush();

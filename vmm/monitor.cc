@@ -294,6 +294,12 @@ void Monitor::Machine::watch_signals() {
       if (read(options_.signal_fd, &info, sizeof(info)) == sizeof(info)) on_signal(info);
     });
   }
+  if (options_.network && options_.network->end >= 0 && options_.events != nullptr) {
+    devices_.loop().add(options_.network->end, EPOLLIN, [this](u32) {
+      devices_.loop().remove(options_.network->end);
+      options_.events->network_ended();
+    });
+  }
   if (options_.life_fd >= 0) {
     devices_.loop().add(options_.life_fd, EPOLLIN, [this](u32) {
       devices_.loop().remove(options_.life_fd);

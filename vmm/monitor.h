@@ -24,6 +24,7 @@ struct MonitorEvents {
   virtual void trace(std::string_view text) = 0;
   virtual void crash(std::span<const u8> record) = 0;  // CrashRecord and what belongs to it, not checked
   virtual void raw_terminal(bool raw) = 0;
+  virtual void network_ended() {}  // NetworkDevice::end; once, the machine goes on
   // False: too much waits for its reader already; what the guest says next is left with it until this is true. Asked often, from both threads.
   virtual bool ready() { return true; }
 };
@@ -35,6 +36,7 @@ struct NetworkDevice {
   u8 mac[6] = {};            // the guest's
   u16 mtu = 1500;
   int pcap_fd = -1;  // every frame is written there too, pcap format
+  int end = -1;      // readable when what serves the other side has ended: a pidfd
 };
 
 struct MonitorOptions {

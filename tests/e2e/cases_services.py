@@ -5,12 +5,14 @@ import os
 import pathlib
 import random
 import re
+import resource
+import signal
 import socket
 import subprocess
 import threading
 import time
 
-from harness import Failure, shorten
+from harness import Failure, shorten, wait_until
 
 SERVER_START_S = 20
 
@@ -402,6 +404,84 @@ def nothing_left_behind(t):
         t.expect(not left, f"processes left: {left}")
 
 
+def network_that_ends(t):
+    """The user-mode network's process is killed: that is said, and the machine goes on."""
+    with Service(t, ["redis-server", "--protected-mode", "no", "--save", ""], 6379) as service:
+        service.ready(lambda: said_to(service.port, b"PING\r\n") == b"+PONG\r\n")
+        children = pathlib.Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children").read_text().split()
+        network, = (int(child) for child in children if read_quietly(pathlib.Path(f"/proc/{child}/comm")) == b"husk-net\n")
+        os.kill(network, signal.SIGKILL)
+        t.expect(wait_until(lambda: "husk: network: the user-mode network has ended" in service.said(), 10), f"nobody says so: {service.said()}")
+        t.expect(service.process.poll() is None, "the machine ended with it")
+        service.process.terminate()
+        t.expect(service.process.wait(15 * t.slow) == 0, f"SIGTERM after that: status {service.process.returncode}: {shorten(service.said())}")
+        t.expect(service.said().count("has ended") == 1, f"said more than once: {service.said()}")
+
+
+ECHO_SERVER = r"""
+#include <netinet/in.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+int main(void) {
+  struct sockaddr_in any = {.sin_family = AF_INET, .sin_port = htons(7)};
+  struct rlimit files = {12000, 12000};
+  setrlimit(RLIMIT_NOFILE, &files);
+  int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), queue = epoll_create1(0), count;
+  if (bind(listener, (void*)&any, sizeof any) != 0 || listen(listener, 4096) != 0) return 1;
+  struct epoll_event event = {.events = EPOLLIN, .data.fd = listener}, ready[64];
+  epoll_ctl(queue, EPOLL_CTL_ADD, listener, &event);
+  while ((count = epoll_wait(queue, ready, 64, -1)) >= 0) {
+    for (int i = 0; i < count; ++i) {
+      char bytes[4096];
+      int fd = ready[i].data.fd;
+      if (fd == listener) {
+        while ((event.data.fd = accept(listener, 0, 0)) >= 0) epoll_ctl(queue, EPOLL_CTL_ADD, event.data.fd, &event);
+        continue;
+      }
+      ssize_t got = read(fd, bytes, sizeof bytes);
+      if (got <= 0 || write(fd, bytes, got) != got) close(fd);
+    }
+  }
+  return 2;
+}
+"""
+
+
+def connections_without_number(t):
+    """Through a published port: thousands one after the other, each ended by its client, and more at once than the user-mode network takes."""
+    source = t.work / "echo.c"
+    source.write_text(ECHO_SERVER)
+    with Service(t, [t.compile(source)], 7) as service:
+        def answers():
+            return said_to(service.port, b"hello") == b"hello"
+
+        service.ready(answers)
+
+        def one_after_the_other(count):
+            for _ in range(count):
+                if not answers():
+                    failures.append("no echo")
+
+        failures = []
+        one_by_one = [threading.Thread(target=one_after_the_other, args=(500,)) for _ in range(16)]  # 8000 in less than ten seconds
+        for thread in one_by_one:
+            thread.start()
+        for thread in one_by_one:
+            thread.join()
+        t.expect(not failures and answers(), f"short connections: {len(failures)} failures")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (12000, max(12000, resource.getrlimit(resource.RLIMIT_NOFILE)[1])))
+        at_once = [socket.create_connection(("127.0.0.1", service.port), timeout=20) for _ in range(9000)]
+        for connection in at_once[0], at_once[6000]:
+            connection.sendall(b"still here")
+            t.expect(connection.recv(100) == b"still here", "one of thousands of connections")
+        for connection in at_once:
+            connection.close()
+        service.ready(answers)
+        t.expect("network" not in service.said(), f"the network said: {service.said()}")
+
+
 def read_quietly(path):
     try:
         return path.read_bytes()
@@ -409,6 +489,6 @@ def read_quietly(path):
         return b""
 
 
-CASES = {f.__name__: f for f in (redis, redis_in_24_megabytes, memcached, nginx, nginx_as_shipped, lighttpd, python_http_server, go_http_server, iperf3, curl_in_the_guest, dns_query_by_udp, udp_service, errors, pcap, no_network,
+CASES = {f.__name__: f for f in (redis, redis_in_24_megabytes, memcached, nginx, nginx_as_shipped, lighttpd, python_http_server, go_http_server, iperf3, curl_in_the_guest, dns_query_by_udp, udp_service, errors, pcap, no_network, connections_without_number, network_that_ends,
                                  nothing_left_behind)}
 QEMU_CASES = ["redis", "nginx", "curl_in_the_guest", "udp_service", "no_network"]

@@ -24,8 +24,8 @@
 namespace husk::vmm::net {
 namespace {
 
-constexpr rlim_t kDescriptorsMax = 16384;  // one for each connection
-[[maybe_unused]] constexpr rlim_t kMemoryMax = rlim_t{2} << 30;
+// libslirp takes 385 KiB of address space for a connection, and glib ends the process when there is none: the descriptors are to be used up first.
+[[maybe_unused]] constexpr rlim_t kMemoryMax = rlim_t{4} << 30;
 int resolver_file = -1;
 
 constexpr u32 kAllowed[] = {
@@ -46,7 +46,7 @@ constexpr u32 kIoctls[] = {FIONREAD, FIONBIO};
 }
 
 void on_crash(int) {
-  constexpr char text[] = "husk: network: the user-mode network crashed; the machine goes on without it\n";
+  constexpr char text[] = "husk: network: the user-mode network crashed\n";
   die(text, sizeof(text) - 1);
 }
 
@@ -72,7 +72,7 @@ void on_forbidden_call(int, siginfo_t* info, void* context) {
     registers[REG_RAX] = done == 0 ? 0 : -ENOENT;
     return;
   }
-  char text[] = "husk: network: the user-mode network tried system call      , which its jail forbids; the machine goes on without it\n";
+  char text[] = "husk: network: the user-mode network tried system call      , which its jail forbids\n";
   char* digit = strstr(text, "    ,") + 3;
   for (int number = info->si_syscall; number > 0 && *digit == ' '; number /= 10) *digit-- = static_cast<char>('0' + number % 10);
   die(text, sizeof(text) - 1);
@@ -127,11 +127,11 @@ void enter_user_jail(pid_t parent) {
   sandbox::leave_file_system(report);
   sandbox::give_up_privileges(report);
   die_with(parent);
-  limit(RLIMIT_NOFILE, kDescriptorsMax);
+  limit(RLIMIT_NOFILE, kUserDescriptorsMax);
 #ifndef __SANITIZE_ADDRESS__  // which maps terabytes
   limit(RLIMIT_AS, kMemoryMax);
 #endif
-  for (int signal : {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT}) handle(signal, on_crash, nullptr);
+  for (int signal : {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP}) handle(signal, on_crash, nullptr);  // SIGTRAP: glib's
   handle(SIGSYS, nullptr, on_forbidden_call);
   sandbox::install_filter(make_user_filter());
 }

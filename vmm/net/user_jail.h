@@ -8,6 +8,8 @@
 
 namespace husk::vmm::net {
 
+constexpr unsigned kUserDescriptorsMax = 8192;  // of the process: one for each connection
+
 // Both for the only thread, whose parent this is: without it, it ends. Both throw MonitorError.
 // The first step, before a byte of the guest's is read and while the library has still to be loaded: root no longer, and nothing but chroot(2) for the second.
 void leave_root(pid_t parent);

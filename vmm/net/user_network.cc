@@ -78,6 +78,7 @@ NetworkDevice UserNetwork::device() const {
   device.fd = ours_.get();
   memcpy(device.mac, options_.mac, sizeof(device.mac));
   device.mtu = options_.mtu;
+  device.end = end_.get();
   return device;
 }
 

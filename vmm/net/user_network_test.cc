@@ -22,6 +22,7 @@
 #include <thread>
 
 #include "vmm/monitor_error.h"
+#include "vmm/net/user_endings.h"
 #include "vmm/net/user_frame.h"
 
 namespace husk::vmm::net {
@@ -324,6 +325,86 @@ TEST(UserNetwork, published_port_leads_to_the_guest) {
   char text[5] = {};
   EXPECT_EQ(recv(client.get(), text, 4, MSG_WAITALL), 4);
   EXPECT_STREQ(text, "pong");
+}
+
+TEST(UserNetwork, connection_that_the_client_ended_first_is_forgotten_at_once) {
+  Guest guest({.ports = {{"127.0.0.1", 0, 80, false}}});
+  guest.announce();
+  auto descriptors = [&] {
+    std::filesystem::directory_iterator all("/proc/" + std::to_string(guest.network->process()) + "/fd");
+    return std::distance(begin(all), end(all));
+  };
+  sockaddr_in name = host_address("127.0.0.1", guest.ports[0].host_port);
+  host::FileDescriptor client(socket(AF_INET, SOCK_STREAM, 0));
+  ASSERT_EQ(connect(client.get(), reinterpret_cast<sockaddr*>(&name), sizeof(name)), 0);
+  auto syn = guest.receive_tcp();
+  ASSERT_TRUE(syn);
+  const auto with_it = descriptors();
+  auto say = [&](u32 sequence, u32 acknowledged, u32 flags) {
+    guest.send(make({syn->to, syn->from, 80, syn->source, sequence, acknowledged, flags, ""}));
+  };
+  auto is_fin = [](const Segment& segment) { return (segment.flags & kFin) != 0; };
+  say(500, syn->sequence + 1, kSyn | kAck);
+  client.reset();
+  auto fin = guest.receive_tcp(is_fin);
+  ASSERT_TRUE(fin);
+  say(501, fin->sequence + 1, kAck);
+  say(501, fin->sequence + 1, kFin | kAck);
+  auto last = guest.receive_tcp([](const Segment& segment) { return segment.acknowledged == 502; });
+  ASSERT_TRUE(last);
+  for (int waited = 0; waited < 2000 && descriptors() >= with_it; waited += 10) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  EXPECT_LT(descriptors(), with_it);
+  EXPECT_FALSE(guest.receive(100)) << "the guest hears nothing of it";
+}
+
+TEST(UserEndings, only_what_the_host_ended_first_is_reset) {
+  const u32 host = ip4(kUserGateway4), guest = ip4(kUserGuest4);
+  auto from_guest = [&](u32 sequence, u32 acknowledged, u32 flags, const char* text = "") {
+    return make({guest, host, 80, 4000, sequence, acknowledged, flags, text});
+  };
+  auto to_guest = [&](u32 sequence, u32 acknowledged, u32 flags, const char* text = "") {
+    return make({host, guest, 4000, 80, sequence, acknowledged, flags, text});
+  };
+  struct Step {
+    bool guest_says;
+    Frame frame;
+  };
+  const std::vector<Step> host_first = {{false, to_guest(100, 500, kFin | kAck, "end")},
+                                        {true, from_guest(500, 104, kAck)},
+                                        {true, from_guest(500, 104, kFin | kAck, "bye")},
+                                        {false, to_guest(104, 504, kAck)}};
+  const std::vector<Step> crossing = {{false, to_guest(100, 500, kFin | kAck)},
+                                      {true, from_guest(500, 100, kFin | kAck)},
+                                      {false, to_guest(101, 501, kAck)},
+                                      {true, from_guest(501, 101, kAck)}};
+  const std::vector<Step> guest_first = {{true, from_guest(500, 100, kFin | kAck)},
+                                         {false, to_guest(100, 501, kAck)},
+                                         {false, to_guest(100, 501, kFin | kAck)},
+                                         {true, from_guest(501, 101, kAck)}};
+  auto resets = [](const std::vector<Step>& steps, size_t count) {
+    Endings endings;
+    std::vector<Segment> found;
+    for (size_t i = 0; i < count; ++i) {
+      if (steps[i].guest_says) endings.note_from_guest(steps[i].frame);
+      else endings.note_to_guest(steps[i].frame);
+      while (auto reset = endings.take()) {
+        EXPECT_EQ(reset->size(), 54u);
+        EXPECT_EQ(sum(*reset, 14, 20), 0xffffu);
+        EXPECT_EQ(sum(*reset, 26, 28, 6 + 20), 0xffffu);
+        found.push_back(*parse_tcp(*reset));
+      }
+    }
+    return found;
+  };
+  EXPECT_EQ(resets(host_first, 3).size(), 0u);
+  auto one = resets(host_first, 4);
+  ASSERT_EQ(one.size(), 1u);
+  EXPECT_EQ(one[0].flags, kRst);
+  EXPECT_EQ(one[0].sequence, 504u);
+  EXPECT_EQ(one[0].source, 80u);
+  EXPECT_EQ(one[0].destination, 4000u);
+  EXPECT_EQ(resets(crossing, 4).size(), 1u);
+  EXPECT_EQ(resets(guest_first, 4).size(), 0u);
 }
 
 TEST(UserNetwork, published_udp_port_leads_to_the_guest) {

@@ -43,7 +43,7 @@ void become_separate(int pair, pid_t parent) {
   // The terminal's signals are for the machine; what the processor raises is ours.
   sigset_t blocked;
   sigfillset(&blocked);
-  for (int signal : {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS}) sigdelset(&blocked, signal);
+  for (int signal : {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP, SIGSYS}) sigdelset(&blocked, signal);
   sigprocmask(SIG_SETMASK, &blocked, nullptr);
 }
 
@@ -97,7 +97,7 @@ void run_user_process(int pair, pid_t parent, const UserNetworkOptions& options)
   } catch (const std::exception& failure) {
     std::string text = "network: " + std::string(failure.what());
     strncpy(report.text, text.c_str(), sizeof(report.text) - 1);
-    if (options.ports.empty()) dprintf(STDERR_FILENO, "husk: %s; the machine goes on without it\n", report.text);
+    if (options.ports.empty()) dprintf(STDERR_FILENO, "husk: %s\n", report.text);
   }
   if (!options.ports.empty()) send(kPair, &report, sizeof(report), MSG_NOSIGNAL);
   _exit(1);

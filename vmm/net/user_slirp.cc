@@ -15,6 +15,7 @@
 #include "host/file_descriptor.h"
 #include "vmm/monitor_error.h"
 #include "vmm/net/user_frame.h"
+#include "vmm/net/user_jail.h"
 
 namespace husk::vmm::net {
 namespace {
@@ -23,6 +24,7 @@ constexpr const char* kLibrary = "libslirp.so.0";
 constexpr size_t kFrameMax = kUserMtu + 14;
 constexpr int kFramesPerRound = 64;
 constexpr int kPortAttempts = 16;
+constexpr size_t kDescriptorsSpare = 64;  // the listeners themselves, files, and what a round opens
 
 i64 now_ns() {
   timespec time;
@@ -72,15 +74,6 @@ u16 find_free_port(const PublishedPort& port) {
   return endpoint.port();
 }
 
-// libslirp listens with a backlog of one: fifty clients at once would wait for their second attempt.
-void deepen_backlogs() {
-  for (int fd = 3; fd < static_cast<int>(kPublishedPortsMax) + 64; ++fd) {
-    int listening = 0;
-    socklen_t size = sizeof(listening);
-    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) == 0 && listening != 0) listen(fd, SOMAXCONN);
-  }
-}
-
 int to_slirp(short events) {
   int out = 0;
   if (events & POLLIN) out |= SLIRP_POLL_IN;
@@ -104,7 +97,9 @@ short from_slirp(int events) {
 const SlirpCb& SlirpLoop::callbacks() {
   static const SlirpCb table = {
       .send_packet = [](const void* frame, size_t size, void* self) -> ssize_t {
-        if (of(self).guard_) of(self).guard_->note_to_guest({static_cast<const u8*>(frame), size});
+        const std::span<const u8> bytes(static_cast<const u8*>(frame), size);
+        if (of(self).guard_) of(self).guard_->note_to_guest(bytes);
+        of(self).endings_.note_to_guest(bytes);
         return send(of(self).pair_, frame, size, MSG_NOSIGNAL);
       },
       .guest_error = [](const char*, void*) {},
@@ -173,6 +168,18 @@ void SlirpLoop::introduce_guest(const u8* mac) {
   library_.input(slirp_, frame, sizeof(frame));
 }
 
+// libslirp listens with a backlog of one: fifty clients at once would wait for their second attempt.
+void SlirpLoop::deepen_backlogs() {
+  listeners_.clear();
+  for (int fd = 3; fd < static_cast<int>(kPublishedPortsMax) + 64; ++fd) {
+    int listening = 0;
+    socklen_t size = sizeof(listening);
+    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) != 0 || listening == 0) continue;
+    listen(fd, SOMAXCONN);
+    listeners_.push_back(fd);
+  }
+}
+
 int SlirpLoop::publish(const PublishedPort& port, u16& chosen) {
   Endpoint guest = make_endpoint(port.host_address.find(':') == std::string::npos ? kUserGuest4 : kUserGuest6, port.guest_port);
   int flags = (port.udp ? SLIRP_HOSTFWD_UDP : 0) | (guest.is_ip6() ? SLIRP_HOSTFWD_V6ONLY : 0);
@@ -191,7 +198,15 @@ int SlirpLoop::publish(const PublishedPort& port, u16& chosen) {
 
 void SlirpLoop::input(std::span<const u8> frame) {
   if (guard_ && !guard_->allows_from_guest(frame)) return;
-  if (judge_frame(frame) != FrameUse::drop) library_.input(slirp_, frame.data(), static_cast<int>(frame.size()));
+  if (judge_frame(frame) == FrameUse::drop) return;
+  endings_.note_from_guest(frame);
+  library_.input(slirp_, frame.data(), static_cast<int>(frame.size()));
+  end_connections();
+}
+
+// Not from within libslirp's own work.
+void SlirpLoop::end_connections() {
+  while (auto reset = endings_.take()) library_.input(slirp_, reset->data(), static_cast<int>(reset->size()));
 }
 
 void SlirpLoop::receive(bool hung_up) {
@@ -235,6 +250,10 @@ void SlirpLoop::run() {
     library_.pollfds_fill(
         slirp_, &timeout_ms,
         [](int fd, int events, void* self) {
+          // Without room for one more, clients wait in the host's queues, and no poll ends for them.
+          const auto& listeners = of(self).listeners_;
+          const bool full = of(self).polled_.size() + kDescriptorsSpare > kUserDescriptorsMax;
+          if (full && std::find(listeners.begin(), listeners.end(), fd) != listeners.end()) events = 0;
           of(self).polled_.push_back({fd, from_slirp(events), 0});
           return static_cast<int>(of(self).polled_.size() - 1);
         },
@@ -245,6 +264,7 @@ void SlirpLoop::run() {
     library_.pollfds_poll(
         slirp_, failed ? 1 : 0, [](int index, void* self) { return to_slirp(of(self).polled_[static_cast<size_t>(index)].revents); }, this);
     run_timers();
+    end_connections();
     if (polled_[0].revents != 0) receive((polled_[0].revents & (POLLHUP | POLLERR)) != 0);
   }
 }

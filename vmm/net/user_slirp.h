@@ -11,6 +11,7 @@
 #include <span>
 #include <vector>
 
+#include "vmm/net/user_endings.h"
 #include "vmm/net/user_frame.h"
 #include "vmm/net/user_network.h"
 #include "vmm/net/user_process.h"
@@ -42,6 +43,8 @@ class SlirpLoop {
   };
   void load_library();
   void introduce_guest(const u8* mac);
+  void deepen_backlogs();
+  void end_connections();
   void receive(bool hung_up);
   void run_timers();
   void shorten_to_timers(u32& timeout_ms) const;
@@ -52,6 +55,8 @@ class SlirpLoop {
   Library library_{};
   Slirp* slirp_ = nullptr;
   std::unique_ptr<LoopbackGuard> guard_;
+  Endings endings_;
+  std::vector<int> listeners_;
   std::vector<pollfd> polled_;
   std::vector<std::unique_ptr<Timer>> timers_;
   std::vector<u8> frame_;

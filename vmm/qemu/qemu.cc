@@ -417,6 +417,12 @@ MonitorResult QemuMachine::run() {
     loop_.remove(process_.get());
   });
   loop_.add(stop_timer_.get(), EPOLLIN, [this](u32) { loop_.remove(stop_timer_.get()), cut_power(); });
+  if (options_.network && options_.network->end >= 0 && options_.events != nullptr) {
+    loop_.add(options_.network->end, EPOLLIN, [this](u32) {
+      loop_.remove(options_.network->end);
+      options_.events->network_ended();
+    });
+  }
   if (options_.signal_fd >= 0) loop_.add(options_.signal_fd, EPOLLIN, [this](u32) { on_signal(); });
   loop_.set_after_round([this] { return process(); });
   options_.before_guest();
