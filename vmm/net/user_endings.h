@@ -1,8 +1,8 @@
 // Ends for libslirp what it would keep: a connection whose side of the host closed first stays with it for ten seconds after its end (TIME_WAIT, RFC 9293
 // §3.3.2), with its socket and a third of a megabyte of address space. Some hundred short connections a second would exhaust both.
 //
-// TIME_WAIT waits for late segments. Between libslirp and its guest none is late or lost, so a reset in the guest's name may end it at once: RFC 9293
-// §3.10.7.4, fifth state of "second, check the RST bit". This watches the frames of both directions for that moment. Pure; no frame is trusted.
+// TIME_WAIT waits for late segments. Between libslirp and its guest none is late or lost, so a reset in the guest's name may end it at once (RFC 9293
+// §3.10.7.4, second step). This watches the frames of both directions for that moment. Pure; no frame is trusted.
 #pragma once
 
 #include <string.h>
