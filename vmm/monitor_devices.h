@@ -35,7 +35,7 @@ class MonitorDevices {
     std::function<void()> frames_arrived;                  // for the guest: less urgent while it runs, which it does not like to be interrupted at
     std::function<void(const std::string&)> guest_failed;  // once or more, I/O or vCPU thread
     ControlReceiver::Handler record;
-    ControlReceiver::Ready ready_for_records;
+    ControlReceiver::Ready ready_for_records = [] { return true; };
     std::function<void(std::span<const iovec>)> input_arrived;
     std::function<void(u32 which, int error)> output_closed;  // 1 stdout, 2 stderr; I/O or vCPU thread
     std::function<bool()> spare_time;  // I/O thread, after each round: may do a little of what can wait; true: there is more of it

@@ -327,6 +327,17 @@ Result<void> InetSocket::set_option(int level, int option, std::span<const u8> v
       ((level == kLevelIp || v6) && (option == MCAST_JOIN_GROUP || option == MCAST_LEAVE_GROUP))) {
     return set_membership(level, option, value);
   }
+  if (v6 && option == IPV6_MTU) {
+    constexpr int kLeast = 1280;  // RFC 8200 §5
+    int size = TRY(take_value<int>(value));
+    if (size != 0 && size < kLeast) return Error(EINVAL);
+    if (is_stream()) return {};
+    Options options;
+    load(options);
+    options.udp.packet_max = static_cast<u16>(std::min(size, 65535));
+    save(options);
+    return {};
+  }
   if ((level == kLevelIp && option == IP_MULTICAST_IF) || (v6 && option == IPV6_MULTICAST_IF)) return set_multicast_interface(level, value);
   return set_special(level, option, value);
 }

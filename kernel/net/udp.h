@@ -16,6 +16,7 @@ struct Options {
   bool receive_errors = false;      // IP_RECVERR: soft ones too, and unconnected; there is no queue of them
   u32 send_buffer = 212992, receive_buffer = 212992;
   u8 traffic_class = 0, hop_limit = 0, multicast_hops = 1;
+  u16 packet_max = 0;  // IPV6_MTU: longer IPv6 packets are cut; 0: as the path needs
   bool multicast_loop = true;
   bool multicast_all = true;  // IP_MULTICAST_ALL: what other sockets have joined
 };

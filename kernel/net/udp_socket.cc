@@ -132,7 +132,14 @@ Result<size_t> SocketState::send(vfs::IoBuffer& from, const Endpoint* to, const 
   size_t size = from.remaining();
   if (size > (remote.address.is_v4() ? 65507u : 65527u)) return Error(EMSGSIZE);
   if (local_.port == 0) TRY(stack_->udp().bind(*this, 0));
-  Destination& path = *TRY(destination(remote, source));
+  Destination* found = TRY(destination(remote, source));
+  Destination narrower;
+  if (options_.packet_max != 0 && !remote.address.is_v4() && options_.packet_max < found->path_mtu) {
+    narrower = *found;
+    narrower.path_mtu = options_.packet_max;
+    found = &narrower;
+  }
+  Destination& path = *found;
   if (path.reach == Reach::broadcast && !options_.broadcast) return Error(EACCES);
   auto address = TRY(source_for(source, path));
   if (path.interface->backlog_count > kBacklogLimit) {

@@ -406,6 +406,20 @@ TEST_F(UdpTest, rfc8201_4_path_mtu_of_ipv6_datagrams) {
   EXPECT_LE(take_ip().size(), 1300u);
 }
 
+TEST_F(UdpTest, rfc3542_11_packets_are_no_longer_than_the_program_wants) {
+  udp::Options options;
+  options.packet_max = 1280;
+  auto socket = open({IpAddress{}, 7}, Family::v6, &options);
+  ASSERT_TRUE(socket->connect({kPeer6, 9}).ok());
+  ASSERT_TRUE(send(*socket, pattern(1400)).ok());
+  run();
+  EXPECT_LE(take_ip().size(), 1280u);
+  EXPECT_EQ(take_ip()[6], 44u) << "the second fragment";
+  ASSERT_TRUE(send(*socket, pattern(1000)).ok());
+  run();
+  EXPECT_EQ(take_ip().size(), 1048u);
+}
+
 TEST_F(UdpTest, rfc2236_3_queries_are_answered_within_a_limit) {
   auto socket = open({any, 7});
   for (u8 i = 0; i < 10; ++i) ASSERT_TRUE(socket->join(IpAddress::v4(239, 1, 2, i), eth).ok());

@@ -80,6 +80,8 @@ static const struct option numbers[] = {
     O(IPPROTO_IPV6, IPV6_UNICAST_HOPS, 256),
     O(IPPROTO_IPV6, IPV6_RECVPKTINFO, 1),
     O(IPPROTO_IPV6, IPV6_TCLASS, 8),
+    O(IPPROTO_IPV6, IPV6_MTU, 1280),
+    O(IPPROTO_IPV6, IPV6_MTU, 1279),
     O(IPPROTO_UDP, 999, 1),
     O(4711, 1, 1),
 };
