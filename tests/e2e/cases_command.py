@@ -366,7 +366,7 @@ def terminal(t):
 
 def full_disk(t):
     """What the host cannot write is not lost in silence: the program is told, or else the user."""
-    for count, status in (10, 125), (100_000, 1):
+    for count, status in (10, 125), (5_000_000, 1):  # more than all buffers on the way
         with open("/dev/full", "wb") as full:
             process = subprocess.run([*map(str, t.husk_command()), "seq", str(count)], stdout=full, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, env=t.environment,
                                      cwd=t.work, timeout=30 * t.slow)
