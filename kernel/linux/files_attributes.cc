@@ -6,6 +6,7 @@
 #include "kernel/linux/syscall.h"
 #include "kernel/mem/user_copy.h"
 #include "kernel/time/time.h"
+#include "kernel/vfs/inotify.h"
 
 namespace husk::linux {
 
@@ -14,6 +15,7 @@ namespace {
 Result<i64> change(const vfs::Path& path, const vfs::Attributes& attributes) {
   if (!path) return Error(EINVAL);  // a pipe or socket: its attributes cannot be changed
   TRY(path.inode()->set_attributes(attributes));
+  vfs::file_event(*path.entry, vfs::kInAttributes);
   return 0;
 }
 
@@ -146,6 +148,7 @@ HUSK_SYSCALL(truncate, u64 path, i64 size) {
   if (size < 0) return Error(EINVAL);
   vfs::Path found = TRY(resolve_at(AT_FDCWD, path, vfs::kFollow));
   TRY(found.inode()->truncate(static_cast<u64>(size)));
+  vfs::file_event(*found.entry, vfs::kInModify);
   return 0;
 }
 
@@ -153,6 +156,7 @@ HUSK_SYSCALL(ftruncate, int fd, i64 size) {
   auto file = TRY(io_file(fd));
   if (size < 0 || !file->writable()) return Error(EINVAL);
   TRY(file->truncate(static_cast<u64>(size)));
+  vfs::file_event(*file, vfs::kInModify);
   return 0;
 }
 
@@ -163,6 +167,7 @@ HUSK_SYSCALL(fallocate, int fd, int mode, i64 offset, i64 size) {
   if (!checked_add(offset, size, &end)) return Error(EFBIG);
   if (file->kind == vfs::File::Kind::pipe) return Error(ESPIPE);
   TRY(file->allocate(mode, static_cast<u64>(offset), static_cast<u64>(size)));
+  vfs::file_event(*file, vfs::kInModify);
   return 0;
 }
 

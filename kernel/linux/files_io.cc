@@ -7,6 +7,7 @@
 #include "kernel/linux/files.h"
 #include "kernel/linux/syscall.h"
 #include "kernel/mem/user_copy.h"
+#include "kernel/vfs/inotify.h"
 #include "kernel/vfs/pipe.h"
 
 namespace husk::linux {
@@ -21,13 +22,17 @@ constexpr u64 kNoOffset = ~u64{0};  // what preadv2(2) has for "the file's own p
 Result<i64> read_into(vfs::File& file, std::span<const IoSegment> segments, const u64* offset) {
   if (offset != nullptr && static_cast<i64>(*offset) < 0) return Error(EINVAL);
   IoBuffer buffer(segments, IoBuffer::Memory::program);
-  return static_cast<i64>(TRY(file.read(buffer, offset)));
+  const size_t got = TRY(file.read(buffer, offset));
+  if (got > 0) vfs::file_event(file, vfs::kInAccess);
+  return static_cast<i64>(got);
 }
 
 Result<i64> write_from(vfs::File& file, std::span<const IoSegment> segments, const u64* offset) {
   if (offset != nullptr && static_cast<i64>(*offset) < 0) return Error(EINVAL);
   IoBuffer buffer(segments, IoBuffer::Memory::program);
-  return write_result(file, file.write(buffer, offset));
+  Result<size_t> written = file.write(buffer, offset);
+  if (written.ok() && *written > 0) vfs::file_event(file, vfs::kInModify);
+  return write_result(file, written);
 }
 
 Result<i64> read_one(int fd, u64 address, u64 size, const u64* offset) {
@@ -175,6 +180,10 @@ Result<i64> move_between(vfs::File& from, u64 from_offset_at, vfs::File& to, u64
   Result<i64> moved = vfs::pipe_splice(from, from_offset.get(), to, to_offset.get(), std::min(size, kTransferMax));
   if (!moved.ok() && moved.error().code() == EPIPE) raise_broken_pipe();
   i64 count = TRY(std::move(moved));
+  if (count > 0) {
+    vfs::file_event(from, vfs::kInAccess);
+    vfs::file_event(to, vfs::kInModify);
+  }
   TRY(from_offset.store(count));
   TRY(to_offset.store(count));
   return count;

@@ -2,6 +2,8 @@
 #include "kernel/vfs/file.h"
 
 #include "base/format.h"
+#include "kernel/vfs/inotify.h"
+#include "kernel/vfs/open_flags.h"
 
 namespace husk::vfs {
 
@@ -37,6 +39,7 @@ Result<String> File::describe() {
 }
 
 void File::tell_watchers() {
+  if ((flags & kOpenPath) == 0) file_event(*this, writable() ? kInCloseWrite : kInCloseNoWrite);
   while (CloseWatcher* watcher = close_watchers.front()) watcher->file_closed();
 }
 

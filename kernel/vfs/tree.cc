@@ -4,8 +4,7 @@
 // everything about mounts, symbolic links, trailing slashes and remembered entries is decided here.
 #include <algorithm>
 
-#include "kernel/vfs/file.h"
-#include "kernel/vfs/inode.h"
+#include "kernel/vfs/inotify.h"
 #include "kernel/vfs/open_flags.h"
 
 namespace husk::vfs {
@@ -254,19 +253,25 @@ Result<Ref<File>> Tree::open_path(const Path& path, u32 flags) {
   bool directory = entry->type == kDirectoryType;
   if ((flags & kOpenDirectory) != 0 && !directory) return Error(ENOTDIR);
   Ref<File> file;
+  bool truncated = false;
   if ((flags & kOpenPath) != 0) {
     file = TRY(make_ref<PathFile>());
   } else {
     if (entry->type == kSymlink) return Error(ELOOP);
     if (directory && (flags & (kOpenAccess | kOpenCreate | kOpenTruncate)) != 0) return Error(EISDIR);
     u32 kept = flags & ~(kOpenCreate | kOpenExclusive | kOpenNoTerminal | kOpenTruncate | kOpenCloseOnExec);
-    if ((flags & kOpenTruncate) != 0 && entry->type == kRegular) TRY(path.inode()->truncate(0));
+    if ((flags & kOpenTruncate) != 0 && entry->type == kRegular) {
+      TRY(path.inode()->truncate(0));
+      truncated = true;
+    }
     file = TRY(path.inode()->open(kept));
     flags = kept;
   }
   if (entry->parent || entry == root_) file->path = path;
   if (file->kind == File::Kind::other && (directory || entry->type == kRegular)) file->kind = File::Kind::inode;
   file->flags = flags;
+  if ((flags & kOpenPath) == 0) file_event(*file, kInOpen);
+  if (truncated) file_event(*file, kInModify);
   return file;
 }
 
@@ -300,9 +305,15 @@ Result<Tree::Place> Tree::place_for_new(const Path& base, std::string_view path,
 void Tree::appeared(const Place& place, Ref<Inode> inode) {
   place.entry->type = inode->stat().mode & kTypeMask;
   place.entry->inode = std::move(inode);
+  if (inotify_files != nullptr) tell_inotify_name(*place.directory, *place.entry, kInCreate, 0);
 }
 
 void Tree::disappeared(Entry& entry) {
+  if (inotify_files != nullptr) {
+    tell_inotify(entry, entry.type == kDirectoryType ? u32{kInDeleteSelf} : u32{kInAttributes});  // of a file the count of links
+    tell_inotify_name(*entry.parent, entry, kInDelete, 0);
+    tell_inotify(entry, kInDeleteSelf);
+  }
   entry.deleted = true;
   cache_->remove(&entry);
 }
@@ -377,6 +388,8 @@ Result<void> Tree::rename(const Path& base, std::string_view from, const Path& n
   if (moved.mounted || replaced.mounted) return Error(EBUSY);
   String new_name = TRY(String::from(replaced.name));
   TRY(source.directory->inode->rename(moved.name, *target.directory->inode, replaced.name, flags));
+  const u32 cookie = next_inotify_cookie();
+  if (inotify_files != nullptr) tell_inotify_name(*source.directory, moved, kInMovedFrom, cookie);
   cache_->remove(&moved);
   cache_->remove(&replaced);
   if (exchange) {
@@ -389,6 +402,17 @@ Result<void> Tree::rename(const Path& base, std::string_view from, const Path& n
   moved.name = std::move(new_name);
   moved.parent = target.directory;
   cache_->insert(&moved);
+  if (inotify_files == nullptr) return {};
+  tell_inotify_name(*target.directory, moved, kInMovedTo, cookie);
+  if (exchange) {  // two moves
+    tell_inotify_name(*target.directory, replaced, kInMovedFrom, cookie);
+    tell_inotify_name(*source.directory, replaced, kInMovedTo, cookie);
+    tell_inotify(replaced, kInMoveSelf);
+  } else if (replaced.inode) {
+    if (!onto_directory) tell_inotify(replaced, kInAttributes);
+    tell_inotify(replaced, kInDeleteSelf);
+  }
+  tell_inotify(moved, kInMoveSelf);
   return {};
 }
 
