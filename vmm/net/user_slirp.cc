@@ -15,7 +15,6 @@
 #include "host/file_descriptor.h"
 #include "vmm/monitor_error.h"
 #include "vmm/net/user_frame.h"
-#include "vmm/net/user_jail.h"
 
 namespace husk::vmm::net {
 namespace {
@@ -136,6 +135,8 @@ void SlirpLoop::load_library() {
 
 SlirpLoop::SlirpLoop(int pair, const UserNetworkOptions& options) : pair_(pair), frame_(kFrameMax + 1) {
   load_library();
+  rlimit allowed{};
+  if (getrlimit(RLIMIT_NOFILE, &allowed) == 0) descriptors_max_ = std::min<size_t>(descriptors_max_, allowed.rlim_max);  // the jail cannot ask
   SlirpConfig config{};
   config.version = 1;  // all that is needed, and what every libslirp takes
   config.in_enabled = config.in6_enabled = true;
@@ -252,7 +253,7 @@ void SlirpLoop::run() {
         [](int fd, int events, void* self) {
           // Without room for one more, clients wait in the host's queues, and no poll ends for them.
           const auto& listeners = of(self).listeners_;
-          const bool full = of(self).polled_.size() + kDescriptorsSpare > kUserDescriptorsMax;
+          const bool full = of(self).polled_.size() + kDescriptorsSpare > of(self).descriptors_max_;
           if (full && std::find(listeners.begin(), listeners.end(), fd) != listeners.end()) events = 0;
           of(self).polled_.push_back({fd, from_slirp(events), 0});
           return static_cast<int>(of(self).polled_.size() - 1);

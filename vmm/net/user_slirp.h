@@ -13,6 +13,7 @@
 
 #include "vmm/net/user_endings.h"
 #include "vmm/net/user_frame.h"
+#include "vmm/net/user_jail.h"
 #include "vmm/net/user_network.h"
 #include "vmm/net/user_process.h"
 
@@ -57,6 +58,7 @@ class SlirpLoop {
   std::unique_ptr<LoopbackGuard> guard_;
   Endings endings_;
   std::vector<int> listeners_;
+  size_t descriptors_max_ = kUserDescriptorsMax;
   std::vector<pollfd> polled_;
   std::vector<std::unique_ptr<Timer>> timers_;
   std::vector<u8> frame_;
