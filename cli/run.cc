@@ -3,6 +3,7 @@
 // Order matters for speed: the virtual machine is made on another thread while the image is looked up; the jail closes last.
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/signalfd.h>
@@ -69,10 +70,9 @@ class Messages : public vmm::MonitorEvents {
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, nullptr);
-    for (size_t done = 0; done < waiting_.size();) {
-      ssize_t count = write(STDERR_FILENO, waiting_.data() + done, waiting_.size() - done);
-      if (count < 0 && errno != EINTR) return;
-      done += count < 0 ? 0 : static_cast<size_t>(count);
+    while (!ready()) {
+      pollfd room{STDERR_FILENO, POLLOUT, 0};
+      (void)poll(&room, 1, -1);
     }
   }
 

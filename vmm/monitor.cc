@@ -103,6 +103,16 @@ std::string describe_capture_loss(int error, u64 dropped) {
   return "";
 }
 
+bool ready_for_records(const MonitorOptions& options) { return options.events == nullptr || options.events->ready(); }
+
+void watch_network_end(host::EventLoop& loop, const MonitorOptions& options) {
+  if (!options.network || options.network->end < 0 || options.events == nullptr) return;
+  loop.add(options.network->end, EPOLLIN, [&loop, &options](u32) {
+    loop.remove(options.network->end);
+    options.events->network_ended();
+  });
+}
+
 bool asks_to_stop(u32 signal) { return signal != SIGUSR1 && signal != SIGUSR2; }
 
 // What needs no image: made on a thread of its own while the caller finds the image and run() reads it.
@@ -165,7 +175,6 @@ class Monitor::Machine : public MmioHandler {
   bool parked_work();
   void access_batch(PhysAddr page);
   void on_record(abi::RecordType type, std::span<const u8> bytes);
-  bool ready_for_records() { return options_.events == nullptr || options_.events->ready(); }
   void on_input(std::span<const iovec> buffers);
   void fail_guest(const std::string& why);
   u64 deadline_at(u64 offset) const;  // in the monitor page
@@ -201,7 +210,7 @@ MonitorDevices::Hooks Monitor::Machine::hooks() {
       .frames_arrived = [this] { lazy_wake_.request(devices_.network()->unheeded()); },
       .guest_failed = [this](const std::string& why) { fail_guest(why); },
       .record = [this](abi::RecordType type, std::span<const u8> bytes) { on_record(type, bytes); },
-      .ready_for_records = [this] { return ready_for_records(); },
+      .ready_for_records = [this] { return ready_for_records(options_); },
       .input_arrived = [this](std::span<const iovec> buffers) { on_input(buffers); },
       .output_closed =
           [this](u32 which, int error) {
@@ -210,7 +219,7 @@ MonitorDevices::Hooks Monitor::Machine::hooks() {
           },
       .spare_time =
           [this] {
-            (void)ready_for_records();  // what waits goes on
+            (void)ready_for_records(options_);
             return back_ahead_.step();
           },
   };
@@ -294,12 +303,7 @@ void Monitor::Machine::watch_signals() {
       if (read(options_.signal_fd, &info, sizeof(info)) == sizeof(info)) on_signal(info);
     });
   }
-  if (options_.network && options_.network->end >= 0 && options_.events != nullptr) {
-    devices_.loop().add(options_.network->end, EPOLLIN, [this](u32) {
-      devices_.loop().remove(options_.network->end);
-      options_.events->network_ended();
-    });
-  }
+  watch_network_end(devices_.loop(), options_);
   if (options_.life_fd >= 0) {
     devices_.loop().add(options_.life_fd, EPOLLIN, [this](u32) {
       devices_.loop().remove(options_.life_fd);

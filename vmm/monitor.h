@@ -16,6 +16,10 @@
 #include "abi/control_records.h"
 #include "base/types.h"
 
+namespace husk::host {
+class EventLoop;
+}
+
 namespace husk::vmm {
 
 struct MonitorEvents {
@@ -106,6 +110,11 @@ class LostOutput {
 
 // What MonitorResult::capture_loss says: errno of a write (EPIPE: the reader went, nothing is to be said), frames for which a reader was too slow.
 std::string describe_capture_loss(int error, u64 dropped);
+
+// Whether more can be said to MonitorEvents now; what waits there goes on.
+bool ready_for_records(const MonitorOptions& options);
+// NetworkDevice::end is told to MonitorEvents once. `options` outlives the loop.
+void watch_network_end(host::EventLoop& loop, const MonitorOptions& options);
 
 // Whether the signal asks the program to stop, and the power to go off if it does not. The others are between the program and who sends them.
 bool asks_to_stop(u32 signal);

@@ -219,12 +219,11 @@ Result<size_t> InetDatagram::receive(vfs::SocketMessage& message) {
   if ((wishes & kMessageOutOfBand) != 0) return Error(EOPNOTSUPP);
   const auto peek = (wishes & kMessagePeek) != 0 ? net::udp::Socket::Peek::yes : net::udp::Socket::Peek::no;
   const size_t room = message.data->remaining();
-  const bool will_wait = !nonblocking() && (wishes & kMessageDontWait) == 0;
   bool ended = false;
   auto attempt = [&]() -> Result<net::udp::Datagram> {
     auto got = udp_->receive(*message.data, peek);
     // Who does not wait hears EAGAIN even after shutdown(2), as on Linux.
-    ended = will_wait && !got.ok() && got.error() == Error(EAGAIN) && (udp_->events() & net::kReadHangUp) != 0;
+    ended = will_wait(wishes) && !got.ok() && got.error() == Error(EAGAIN) && (udp_->events() & net::kReadHangUp) != 0;
     return ended ? Result<net::udp::Datagram>(net::udp::Datagram{}) : got;
   };
   net::udp::Datagram datagram = TRY(wait_until_done(attempt, wishes, receive_timeout_ns));

@@ -71,6 +71,7 @@ class File : public RefCounted<File> {
   // What mmap(2) maps.
   virtual Result<Ref<mem::MemoryObject>> memory_object();
   virtual Result<i64> ioctl(u32 request, u64 argument);
+  static constexpr u32 kFionread = 0x541b;  // the request that asks how many bytes wait
   // Readiness now, and where to hear of changes (null: always ready).
   virtual u32 poll_events();
   virtual sched::WaitQueue* wait_queue();
@@ -144,7 +145,8 @@ Result<size_t> epoll_wait(File& epoll, EpollOutput& output, size_t maximum, u64 
 
 struct PollItem {
   Ref<File> file;  // may be null: skipped
-  u32 events, result;
+  u32 events;      // all that is wanted: poll(2) adds kErr and kHup itself
+  u32 result;
 };
 Result<size_t> poll(PollItem* items, size_t count, u64 deadline_ns);
 

@@ -11,7 +11,6 @@ namespace husk::vfs {
 namespace {
 
 constexpr size_t kQueueMax = 16384, kWatchesMax = 65536;  // fs.inotify.max_queued_events, max_user_watches
-constexpr u32 kFionread = 0x541b;
 
 struct EventHeader {  // struct inotify_event, without its name
   int descriptor;

@@ -11,8 +11,6 @@ namespace husk::vfs {
 
 namespace {
 
-constexpr u32 kFionread = 0x541b;
-
 // A descriptor of a pipe: the reading side, the writing side, or both (a FIFO opened O_RDWR).
 class PipeFile final : public File {
  public:

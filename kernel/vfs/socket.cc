@@ -9,7 +9,6 @@ namespace husk::vfs {
 
 namespace {
 
-constexpr u32 kFionread = 0x541b;
 constexpr u64 kSocketFileSystem = 0x534f434b;  // SOCKFS_MAGIC
 
 }  // namespace
@@ -78,7 +77,7 @@ Result<void> as_result(sched::Wake wake, u64 deadline_ns) {
 }  // namespace
 
 Result<void> Socket::wait(sched::WaitQueue& queue, u32 message_flags, u64 deadline_ns) {
-  if (nonblocking() || (message_flags & kMessageDontWait) != 0) return Error(EAGAIN);
+  if (!will_wait(message_flags)) return Error(EAGAIN);
   return as_result(queue.wait(deadline_ns), deadline_ns);
 }
 

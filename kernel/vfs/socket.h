@@ -92,6 +92,7 @@ class Socket : public File {
   Result<String> describe() final;
 
  protected:
+  bool will_wait(u32 message_flags) const { return !nonblocking() && (message_flags & kMessageDontWait) == 0; }
   // For blocking calls: waits for a change of `queue` until the deadline. EAGAIN if nonblocking, MSG_DONTWAIT or late; EINTR or kInterruptedForGood.
   Result<void> wait(sched::WaitQueue& queue, u32 message_flags, u64 deadline_ns);
   // The same, when one waiter is enough for one event (accept): wake the queue with wake_one().

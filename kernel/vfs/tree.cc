@@ -250,20 +250,16 @@ Result<Ref<File>> Tree::open_unnamed(Walk& walk, u32 flags, u32 mode) {
 
 Result<Ref<File>> Tree::open_path(const Path& path, u32 flags) {
   const Ref<Entry>& entry = path.entry;
-  bool directory = entry->type == kDirectoryType;
+  const bool directory = entry->type == kDirectoryType, truncates = (flags & kOpenTruncate) != 0 && entry->type == kRegular;
   if ((flags & kOpenDirectory) != 0 && !directory) return Error(ENOTDIR);
   Ref<File> file;
-  bool truncated = false;
   if ((flags & kOpenPath) != 0) {
     file = TRY(make_ref<PathFile>());
   } else {
     if (entry->type == kSymlink) return Error(ELOOP);
     if (directory && (flags & (kOpenAccess | kOpenCreate | kOpenTruncate)) != 0) return Error(EISDIR);
     u32 kept = flags & ~(kOpenCreate | kOpenExclusive | kOpenNoTerminal | kOpenTruncate | kOpenCloseOnExec);
-    if ((flags & kOpenTruncate) != 0 && entry->type == kRegular) {
-      TRY(path.inode()->truncate(0));
-      truncated = true;
-    }
+    if (truncates) TRY(path.inode()->truncate(0));
     file = TRY(path.inode()->open(kept));
     flags = kept;
   }
@@ -271,7 +267,7 @@ Result<Ref<File>> Tree::open_path(const Path& path, u32 flags) {
   if (file->kind == File::Kind::other && (directory || entry->type == kRegular)) file->kind = File::Kind::inode;
   file->flags = flags;
   if ((flags & kOpenPath) == 0) file_event(*file, kInOpen);
-  if (truncated) file_event(*file, kInModify);
+  if (truncates) file_event(*file, kInModify);
   return file;
 }
 
@@ -305,15 +301,13 @@ Result<Tree::Place> Tree::place_for_new(const Path& base, std::string_view path,
 void Tree::appeared(const Place& place, Ref<Inode> inode) {
   place.entry->type = inode->stat().mode & kTypeMask;
   place.entry->inode = std::move(inode);
-  if (inotify_files != nullptr) tell_inotify_name(*place.directory, *place.entry, kInCreate, 0);
+  tell_inotify_name(*place.directory, *place.entry, kInCreate, 0);
 }
 
 void Tree::disappeared(Entry& entry) {
-  if (inotify_files != nullptr) {
-    tell_inotify(entry, entry.type == kDirectoryType ? u32{kInDeleteSelf} : u32{kInAttributes});  // of a file the count of links
-    tell_inotify_name(*entry.parent, entry, kInDelete, 0);
-    tell_inotify(entry, kInDeleteSelf);
-  }
+  tell_inotify(entry, entry.type == kDirectoryType ? u32{kInDeleteSelf} : u32{kInAttributes});  // of a file the count of links
+  tell_inotify_name(*entry.parent, entry, kInDelete, 0);
+  tell_inotify(entry, kInDeleteSelf);
   entry.deleted = true;
   cache_->remove(&entry);
 }
@@ -389,7 +383,7 @@ Result<void> Tree::rename(const Path& base, std::string_view from, const Path& n
   String new_name = TRY(String::from(replaced.name));
   TRY(source.directory->inode->rename(moved.name, *target.directory->inode, replaced.name, flags));
   const u32 cookie = next_inotify_cookie();
-  if (inotify_files != nullptr) tell_inotify_name(*source.directory, moved, kInMovedFrom, cookie);
+  tell_inotify_name(*source.directory, moved, kInMovedFrom, cookie);
   cache_->remove(&moved);
   cache_->remove(&replaced);
   if (exchange) {
@@ -402,7 +396,6 @@ Result<void> Tree::rename(const Path& base, std::string_view from, const Path& n
   moved.name = std::move(new_name);
   moved.parent = target.directory;
   cache_->insert(&moved);
-  if (inotify_files == nullptr) return {};
   tell_inotify_name(*target.directory, moved, kInMovedTo, cookie);
   if (exchange) {  // two moves
     tell_inotify_name(*target.directory, replaced, kInMovedFrom, cookie);

@@ -169,9 +169,8 @@ Result<UnixPacket*> UnixSocket::next_packet(u32 message_flags, u64 deadline_ns) 
   for (;;) {
     if (end_->error != 0) return Error(std::exchange(end_->error, 0));
     if (UnixPacket* packet = end_->packets.front()) return packet;
-    const bool will_wait = !nonblocking() && (message_flags & kMessageDontWait) == 0;
     // A datagram socket that was shut down still says EAGAIN if it does not wait.
-    if (end_->read_closed && (will_wait || type == kSocketSequential)) return nullptr;
+    if (end_->read_closed && (will_wait(message_flags) || type == kSocketSequential)) return nullptr;
     TRY(wait(end_->queue, message_flags, deadline_ns));
   }
 }

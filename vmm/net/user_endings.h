@@ -7,14 +7,15 @@
 
 #include <string.h>
 
-#include <algorithm>
 #include <array>
 #include <map>
 #include <optional>
 #include <span>
 #include <vector>
 
-#include "base/types.h"
+#include "wire/ethernet.h"
+#include "wire/ipv6.h"
+#include "wire/tcp.h"
 
 namespace husk::vmm::net {
 
@@ -59,14 +60,13 @@ class Endings {
   }
 
  private:
-  static constexpr size_t kEthernet = 14, kTcpHeader = 20, kFlowsMax = 16384;
-  static constexpr u8 kTcp = 6, kFin = 1, kSyn = 2, kRst = 4, kAck = 16;
+  static constexpr size_t kFlowsMax = 16384;
+  static constexpr u8 kFin = 1, kSyn = 2, kRst = 4;
   enum class Direction { to_guest, from_guest };
   using Key = std::array<u8, 21>;  // version, the address that is not the guest's, its port, the guest's port
   struct Segment {
     Key key{};
     u32 sequence = 0, acknowledged = 0, size = 0;
-    size_t transport = 0;  // where TCP's header is in the frame
     u8 flags = 0;
     u32 end() const { return sequence + size + 1; }  // after its FIN
   };
@@ -77,35 +77,38 @@ class Endings {
   };
   using Flows = std::map<Key, Flow>;
 
-  static u32 get16(const u8* at) { return at[0] << 8 | at[1]; }
-  static u32 get32(const u8* at) { return get16(at) << 16 | get16(at + 2); }
-  static void put16(u8* at, u32 value) { at[0] = static_cast<u8>(value >> 8), at[1] = static_cast<u8>(value); }
-
+  // Of IPv4 or IPv6, `protocol` is TCP and the segment lies in the frame as a whole.
+  struct Views {
+    const wire::EthernetHeader* ethernet = nullptr;
+    std::optional<wire::Ipv4> v4;
+    std::optional<wire::Ipv6> v6;
+    std::optional<wire::Tcp> tcp;
+  };
+  static Views views_of(std::span<const u8> frame) {
+    Views views;
+    auto ethernet = wire::Ethernet::parse(frame);
+    if (!ethernet) return views;
+    views.ethernet = ethernet->header;
+    if (ethernet->type() == wire::kEtherTypeIpv4) views.v4 = wire::Ipv4::parse(ethernet->payload);
+    if (ethernet->type() == wire::kEtherTypeIpv6) views.v6 = wire::Ipv6::parse(ethernet->payload);
+    if (views.v4 && views.v4->header->protocol == wire::kProtocolTcp && !views.v4->is_fragment()) views.tcp = wire::Tcp::parse(views.v4->payload);
+    if (views.v6 && views.v6->header->next_header == wire::kProtocolTcp) views.tcp = wire::Tcp::parse(views.v6->payload);
+    return views;
+  }
   static std::optional<Segment> parse(std::span<const u8> frame, Direction direction) {
-    if (frame.size() < kEthernet + 20) return std::nullopt;
-    const u32 type = get16(&frame[12]);
-    const u8* ip = &frame[kEthernet];
-    const bool v6 = type == 0x86dd;
-    if ((!v6 && type != 0x0800) || frame.size() < kEthernet + (v6 ? 40 : 20)) return std::nullopt;
-    const size_t header = v6 ? 40 : (ip[0] & 15) * size_t{4};
-    const size_t size = v6 ? 40 + get16(ip + 4) : get16(ip + 2);  // of the packet
-    const bool fragment = !v6 && (get16(ip + 6) & 0x3fff) != 0;
-    if (ip[v6 ? 6 : 9] != kTcp || fragment || header < 20 || size < header + kTcpHeader || frame.size() < kEthernet + size) return std::nullopt;
-    Segment segment;
-    segment.transport = kEthernet + header;
-    const u8* tcp = &frame[segment.transport];
-    const size_t tcp_header = (tcp[12] >> 4) * size_t{4};
-    if (tcp_header < kTcpHeader || size < header + tcp_header) return std::nullopt;
-    segment.size = static_cast<u32>(size - header - tcp_header);
-    segment.sequence = get32(tcp + 4);
-    segment.acknowledged = get32(tcp + 8);
-    segment.flags = tcp[13];
+    const Views views = views_of(frame);
+    if (!views.tcp) return std::nullopt;
+    const wire::TcpHeader& header = *views.tcp->header;
+    Segment segment{.sequence = header.sequence,
+                    .acknowledged = header.acknowledgement,
+                    .size = static_cast<u32>(views.tcp->payload.size()),
+                    .flags = header.flags};
     const bool to_guest = direction == Direction::to_guest;
-    segment.key[0] = v6 ? 6 : 4;
-    if (v6) memcpy(&segment.key[1], ip + (to_guest ? 8 : 24), 16);
-    else memcpy(&segment.key[1], ip + (to_guest ? 12 : 16), 4);
-    memcpy(&segment.key[17], tcp + (to_guest ? 0 : 2), 2);
-    memcpy(&segment.key[19], tcp + (to_guest ? 2 : 0), 2);
+    segment.key[0] = views.v6 ? 6 : 4;
+    if (views.v6) memcpy(&segment.key[1], to_guest ? views.v6->header->source : views.v6->header->destination, 16);
+    else memcpy(&segment.key[1], to_guest ? views.v4->header->source : views.v4->header->destination, 4);
+    wire::store_be16(&segment.key[17], to_guest ? header.source_port : header.destination_port);
+    wire::store_be16(&segment.key[19], to_guest ? header.destination_port : header.source_port);
     return segment;
   }
 
@@ -128,35 +131,31 @@ class Endings {
 
   // From the guest's frame with its FIN: the same ends, nothing but a reset behind that FIN.
   static std::vector<u8> make_reset(std::span<const u8> frame, const Segment& segment) {
-    std::vector<u8> out(frame.begin(), frame.begin() + static_cast<ptrdiff_t>(segment.transport + kTcpHeader));
-    u8* ip = &out[kEthernet];
-    u8* tcp = &out[segment.transport];
-    const bool v6 = segment.key[0] == 6;
-    const u32 sequence = segment.end();
-    put16(tcp + 4, sequence >> 16);
-    put16(tcp + 6, sequence & 0xffff);
-    memset(tcp + 8, 0, kTcpHeader - 8);  // nothing acknowledged, no window
-    tcp[12] = kTcpHeader / 4 << 4;
-    tcp[13] = kRst;
-    if (v6) {
-      put16(ip + 4, kTcpHeader);
+    const Views views = views_of(frame);
+    constexpr size_t kTcp = sizeof(wire::TcpHeader), kEthernet = sizeof(wire::EthernetHeader);
+    const size_t ip = views.v6 ? sizeof(wire::Ipv6Header) : sizeof(wire::Ipv4Header);
+    std::vector<u8> out(kEthernet + ip + kTcp);
+    const std::span<u8> bytes(out);
+    wire::build_ethernet(bytes, views.ethernet->destination, views.ethernet->source, views.ethernet->type);
+    wire::Checksum sum;
+    if (views.v6) {
+      const wire::Ipv6Header& from = *views.v6->header;
+      wire::build_ipv6(bytes.subspan(kEthernet), {.next_header = wire::kProtocolTcp, .source = from.source, .destination = from.destination}, kTcp);
+      sum.add_pseudo_v6(from.source, from.destination, wire::kProtocolTcp, kTcp);
     } else {
-      put16(ip + 2, static_cast<u32>(out.size() - kEthernet));
-      put16(ip + 10, 0);
-      put16(ip + 10, checksum(ip, segment.transport - kEthernet, 0));
+      const wire::Ipv4Header& from = *views.v4->header;
+      wire::build_ipv4(bytes.subspan(kEthernet), {.protocol = wire::kProtocolTcp, .source = from.source, .destination = from.destination}, kTcp);
+      sum.add_pseudo_v4(from.source, from.destination, wire::kProtocolTcp, kTcp);
     }
-    // The addresses are the end of an IPv6 header and of an IPv4 one without options.
-    const u8* addresses = ip + (v6 ? 8 : 12);
-    const size_t addresses_size = v6 ? 32 : 8;
-    u32 pseudo = kTcp + kTcpHeader;
-    for (size_t i = 0; i < addresses_size; i += 2) pseudo += get16(addresses + i);
-    put16(tcp + 16, checksum(tcp, kTcpHeader, pseudo));
+    auto& tcp = *wire::place_at<wire::TcpHeader>(bytes, kEthernet + ip);  // nothing acknowledged, no window
+    tcp.source_port = views.tcp->header->source_port;
+    tcp.destination_port = views.tcp->header->destination_port;
+    tcp.sequence = segment.end();
+    tcp.size_and_reserved = kTcp / 4 << 4;
+    tcp.flags = kRst;
+    sum.add(bytes.last(kTcp));
+    tcp.checksum = sum.finish();
     return out;
-  }
-  static u32 checksum(const u8* bytes, size_t size, u32 sum) {
-    for (size_t i = 0; i < size; i += 2) sum += get16(bytes + i);
-    while (sum >> 16 != 0) sum = (sum & 0xffff) + (sum >> 16);
-    return ~sum & 0xffff;
   }
 
   Flows flows_;  // of which one side has said that it ends

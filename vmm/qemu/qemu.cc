@@ -370,7 +370,7 @@ void QemuMachine::on_record(abi::RecordType type, std::span<const u8> bytes) {
 bool QemuMachine::process() {
   bool again = false;
   for (auto& pump : pumps_) again |= pump->process();
-  if (options_.events != nullptr) (void)options_.events->ready();  // what waits goes on
+  (void)ready_for_records(options_);
   if (!child_ended_) return again;
   // Output of the consoles: complete when their sockets have ended and all of it is written.
   bool complete = pumps_[1]->ended() && pumps_[2]->ended() && pumps_[3]->ended() && (!capture_ours_ || pumps_.back()->ended());
@@ -386,7 +386,7 @@ MonitorResult QemuMachine::run() {
   };
   using enum HostStream::Direction;
   receiver_ = std::make_unique<ControlReceiver>([this](abi::RecordType type, std::span<const u8> bytes) { on_record(type, bytes); },
-                                                [this] { return options_.events == nullptr || options_.events->ready(); });
+                                                [this] { return ready_for_records(options_); });
   sender_ = std::make_unique<ControlSender>([this] { loop_.wake(); });
   auto pump = [this](ByteSource& source, ByteSink& sink) -> Pump& {
     pumps_.push_back(std::make_unique<Pump>(source, sink));
@@ -417,12 +417,7 @@ MonitorResult QemuMachine::run() {
     loop_.remove(process_.get());
   });
   loop_.add(stop_timer_.get(), EPOLLIN, [this](u32) { loop_.remove(stop_timer_.get()), cut_power(); });
-  if (options_.network && options_.network->end >= 0 && options_.events != nullptr) {
-    loop_.add(options_.network->end, EPOLLIN, [this](u32) {
-      loop_.remove(options_.network->end);
-      options_.events->network_ended();
-    });
-  }
+  watch_network_end(loop_, options_);
   if (options_.signal_fd >= 0) loop_.add(options_.signal_fd, EPOLLIN, [this](u32) { on_signal(); });
   loop_.set_after_round([this] { return process(); });
   options_.before_guest();
